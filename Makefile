@@ -1,0 +1,27 @@
+# The two commands of the README, and the two that change what is stored. Each sets up .venv first.
+.PHONY: book test refresh runs
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+NOTEBOOKS := $(wildcard book/*.ipynb)
+
+book: $(READY)  ## build the book
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo "The book is ready. Open: $(CURDIR)/_build/html/index.html"
+
+test: book  ## build the book, run all tests, and every notebook against its stored outputs
+	TQDM_DISABLE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+refresh: $(READY)  ## run the notebooks again and store what they print
+	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+runs: $(READY)  ## train again what the book shows as recorded runs (about half an hour on 2 cores)
+	$(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs
+
+$(READY): requirements.txt requirements-d2l.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-d2l.txt
+	@touch $@

@@ -1,0 +1,239 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017) as tensors, verified, and batches made from them."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+# Mean and standard deviation of the 60,000 training images' pixels, which run from 0 to 255.
+PIXEL_MEAN, PIXEL_STD = 72.94, 90.02
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+SUBSET = Path(__file__).parent / "fashion_mnist_subset"
+
+# SHA-256 of the decompressed files: of the whole data set, and of the subset in this package.
+SHA256 = {
+    "train-images-idx3-ubyte": {
+        "full": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "subset": "461b9483ff3d7451fd259ac2c255d93c7dc879cf05f70127193c697bf3ea9d8a",
+    },
+    "train-labels-idx1-ubyte": {
+        "full": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "subset": "8c11a14f385bddbe6f2525ac7c9f416cf68495b24811340b228aa7f14091731f",
+    },
+    "t10k-images-idx3-ubyte": {
+        "full": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "subset": "c3db0aba26bbee2c4e140eeb7cc0c0aa8c78ca8883cb55c705307f1e83f145c9",
+    },
+    "t10k-labels-idx1-ubyte": {
+        "full": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        "subset": "66e4c6deb5f2a061f7d8cd5ec53025fdb9dabb08265e449acb8cf64b8cd36cac",
+    },
+}
+
+
+class DataError(RuntimeError):
+    """A data file is missing, cut off or altered; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 of shape (N, 1, 28, 28), and their labels, int64 of shape (N,)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        """Some of the examples, by slice or index tensor, as a `Split`."""
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device):
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class FashionMNIST:
+    """The three splits, and the folder they were read from."""
+
+    train: Split
+    validation: Split
+    test: Split
+    source: Path
+
+    classes = CLASSES
+
+    def __repr__(self):
+        sizes = f"{len(self.train):,} train, {len(self.validation):,} validation, {len(self.test):,} test"
+        return f"FashionMNIST({sizes}; from {self.source})"
+
+    def take(self, examples):
+        """The same data with only the first `examples` training images."""
+        if not 0 < examples <= len(self.train):
+            raise ValueError(f"examples must be from 1 to {len(self.train):,}, got {examples}")
+        return replace(self, train=self.train[:examples])
+
+
+def load_fashion_mnist(path=None, validation=None, download=True):
+    """The 60,000 training and 10,000 test images, the former split into train and validation.
+
+    Looks in this order: `path`, or else the folder named by the environment variable
+    ``D2LNETS_DATA``; the cache (``$XDG_CACHE_HOME`` or ``~/.cache``, then ``d2lnets``); Debian's
+    package ``dataset-fashion-mnist``; a download through torchvision, which goes to the cache.
+    Without any of them it says so and returns the 4,600 real images that ship in this package.
+    Every file is verified by SHA-256.
+
+    Args:
+        path: a folder with the four idx files, as they are or gzipped; no other place is tried.
+        validation: how many of the last training images to set apart; a twelfth by default
+            (5,000 of 60,000).
+        download: whether to try the network.
+
+    Raises:
+        DataError: a file is missing from `path`, cut off or altered.
+        ValueError: `validation` leaves no training image.
+    """
+    path = path or os.environ.get("D2LNETS_DATA")
+    if path:
+        return _read(Path(path).expanduser(), validation, "replace it, or point `path` or D2LNETS_DATA elsewhere")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d2lnets" / "fashion-mnist"
+    if cache.is_dir():
+        return _read(cache, validation, f"delete the folder {cache} and load again")
+    if DEBIAN.is_dir():
+        return _read(DEBIAN, validation, "reinstall the package dataset-fashion-mnist")
+    why = "download=False"
+    if download:
+        try:
+            with _downloaded(cache) as folder:
+                return _read(folder, validation, "load again")
+        except OSError as error:  # also urllib's URLError: no network
+            why = "the download failed: " + " ".join(str(error).split())
+    data = _read(SUBSET, validation, "reinstall d2lnets")
+    _say(f"Fashion-MNIST is not on this machine ({why}). Using {data}, real images that ship with d2lnets.")
+    return data
+
+
+def _read(folder, validation, remedy):
+    train = Split(*(_read_file(folder, f"train-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")))
+    test = Split(*(_read_file(folder, f"t10k-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")))
+    if len(train.images) != len(train.labels) or len(test.images) != len(test.labels):
+        raise DataError(f"{folder} mixes the files of the whole data set and of the subset: {remedy}")
+    if validation is None:
+        validation = len(train) // 12
+    if not 0 <= validation < len(train):
+        raise ValueError(f"validation must be from 0 to {len(train) - 1:,}, got {validation}")
+    cut = len(train) - validation
+    return FashionMNIST(train[:cut], train[cut:], test, folder)
+
+
+def _read_file(folder, name, remedy):
+    """One idx file, gzipped or not, as a tensor; verified before it is used."""
+    file = next((f for f in (folder / name, folder / f"{name}.gz") if f.is_file()), None)
+    if file is None:
+        raise DataError(f"{folder / name} (or {name}.gz) is missing: {remedy}")
+    try:
+        content = (gzip.decompress if file.suffix == ".gz" else bytes)(file.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{file} is damaged ({error}): {remedy}") from error
+    if hashlib.sha256(content).hexdigest() not in SHA256[name].values():
+        raise DataError(f"{file} is not Fashion-MNIST (its SHA-256 is wrong, {len(content):,} bytes): {remedy}")
+    if "images" in name:  # after a header of 16 bytes, or 8 for labels
+        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 1, 28, 28).copy())
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=8).astype(np.int64))
+
+
+@contextmanager
+def _downloaded(cache):
+    """A folder with the downloaded files: the cache or, where that cannot be written, a temporary one.
+
+    The files are verified beside the cache and then renamed into it at once. So whatever is in the
+    cache is whole, an interrupted download leaves nothing there, and of two processes the later
+    one finds the place taken and uses what is there.
+    """
+    from torchvision import datasets  # slow to import, and only needed here
+
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=cache.parent, prefix="download-")
+    except OSError as error:
+        _say(f"The cache {cache} cannot be written ({error}): this download will not be kept.")
+        temporary = tempfile.mkdtemp(prefix="d2lnets-")
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # seconds; torchvision would wait for ever
+    try:
+        try:
+            datasets.FashionMNIST(temporary, download=True)
+        except RuntimeError as error:  # torchvision's word for a network or checksum error
+            raise OSError(error) from error
+        raw = Path(temporary, "FashionMNIST", "raw")
+        for name in SHA256:
+            (raw / f"{name}.gz").unlink()
+            _read_file(raw, name, "load again")
+        with suppress(OSError):  # the other process was first
+            raw.rename(cache)
+        yield cache if cache.is_dir() else raw
+    finally:
+        socket.setdefaulttimeout(patience)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _say(line):
+    print(line, file=sys.stderr)
+
+
+def normalize(images):
+    """uint8 images as float32 with mean 0 and standard deviation 1 over the training pixels.
+
+    Shapes: (N, 1, H, W) -> (N, 1, H, W).
+    """
+    return (images.float() - PIXEL_MEAN) / PIXEL_STD
+
+
+def shift_and_flip(images, generator=None, pixels=2):
+    """Move each image by up to `pixels` in each direction, black moving in; mirror half of them.
+
+    All images at once, on their own device. `generator` is a CPU generator.
+
+    Shapes: (N, C, H, W) -> (N, C, H, W).
+    """
+    n, _, height, width = images.shape
+    shifts = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator)
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5
+    rows = torch.arange(height) + shifts[0]  # (N, H), where each row of the result comes from
+    columns = torch.arange(width).expand(n, width)
+    columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]  # (N, W)
+    image, row, column = (
+        index.to(images.device) for index in (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
+    )
+    padded = F.pad(images, [pixels] * 4)
+    return padded[image, :, row, column].permute(0, 3, 1, 2)  # indexing put the channels last
+
+
+def batches(split, batch_size, augment=False, generator=None):
+    """Yield (images, labels), normalised, on the split's device.
+
+    With a `generator` (on the CPU) the order is random; with `augment` images are shifted and flipped.
+
+    Shapes: (batch_size, 1, 28, 28) and (batch_size,); the last batch may be smaller.
+    """
+    order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
+    for index in order.to(split.images.device).split(batch_size):
+        images, labels = split.images[index], split.labels[index]
+        if augment:
+            images = shift_and_flip(images, generator)
+        yield normalize(images), labels

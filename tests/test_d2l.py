@@ -1,0 +1,75 @@
+"""Our networks and those of d2l 1.0.3: weights copied by name, outputs equal in training and eval mode."""
+
+import pytest
+import torch
+from d2l import torch as d2l
+from torch import nn
+
+import d2lnets
+
+
+def copy_weights(ours, theirs):
+    """Two networks that register the same layers in the same order; random weights and statistics."""
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    state = theirs.state_dict()
+    ours.load_state_dict(dict(zip(ours.state_dict(), state.values(), strict=True)))
+
+
+def assert_equal_in_both_modes(ours, theirs, x):
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
+    for mine, other in zip(ours.state_dict().values(), theirs.state_dict().values()):
+        torch.testing.assert_close(mine, other)  # training moved the running statistics alike
+
+
+@pytest.mark.parametrize("use_1x1conv, stride, out_channels", [(False, 1, 3), (True, 1, 6), (True, 2, 6), (True, 1, 3)])
+def test_residual(use_1x1conv, stride, out_channels):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 6, 6)
+    theirs = d2l.Residual(out_channels, use_1x1conv, stride)
+    theirs(x)  # creates d2l's lazy layers
+    ours = d2lnets.Residual(3, out_channels, use_1x1conv, stride)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    copy_weights(ours, theirs)
+    assert_equal_in_both_modes(ours, theirs, x)
+
+
+def d2l_resnet18():
+    """ResNet-18 as chapter 8.6 of *Dive into Deep Learning* describes it, from d2l's own blocks."""
+
+    def stage(channels, halve):
+        return nn.Sequential(d2l.Residual(channels, halve, 2 if halve else 1), d2l.Residual(channels))
+
+    stem = nn.Sequential(nn.LazyConv2d(64, 7, 2, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    return nn.Sequential(stem, stage(64, False), stage(128, True), stage(256, True), stage(512, True), head)
+
+
+@pytest.mark.parametrize("size", [96, 28])
+def test_resnet18(size):
+    torch.manual_seed(0)
+    x = torch.randn(4, 1, size, size)
+    theirs = d2l_resnet18()
+    theirs(x)
+    ours = d2lnets.resnet18()
+    copy_weights(ours, theirs)
+    assert_equal_in_both_modes(ours, theirs, x)
+
+
+def test_the_resnet18_that_d2l_ships():
+    """``d2l.resnet18`` has a 3x3 stem without max-pool; with that stem ours is the same network."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 28, 28)
+    theirs = d2l.resnet18(10)
+    theirs(x)
+    ours = d2lnets.resnet18()
+    ours.stem = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())
+    copy_weights(ours, theirs)
+    assert_equal_in_both_modes(ours, theirs, x)
