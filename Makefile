@@ -1,5 +1,5 @@
-# The two commands of the README, and the two that change what is stored. Each sets up .venv first.
-.PHONY: book test refresh runs
+# The commands of the README. Each first makes .venv, if it is missing or older than the requirements.
+.PHONY: book test lab refresh runs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,12 +11,16 @@ book: $(READY)  ## build the book
 	@echo "The book is ready. Open: $(CURDIR)/_build/html/index.html"
 
 test: book  ## build the book, run all tests, and every notebook against its stored outputs
-	TQDM_DISABLE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab book
 
 refresh: $(READY)  ## run the notebooks again and store what they print
-	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
 
-runs: $(READY)  ## train again what the book shows as recorded runs (about half an hour on 2 cores)
+runs: $(READY)  ## train again what the book shows as recorded runs (about an hour on 2 cores)
 	$(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml

@@ -80,7 +80,7 @@ class FashionMNIST:
 
     def __repr__(self):
         sizes = f"{len(self.train):,} train, {len(self.validation):,} validation, {len(self.test):,} test"
-        return f"FashionMNIST({sizes}; from {self.source})"
+        return f"Fashion-MNIST: {sizes}"
 
     def take(self, examples):
         """The same data with only the first `examples` training images."""
@@ -124,7 +124,7 @@ def load_fashion_mnist(path=None, validation=None, download=True):
         except OSError as error:  # also urllib's URLError: no network
             why = "the download failed: " + " ".join(str(error).split())
     data = _read(SUBSET, validation, "reinstall d2lnets")
-    _say(f"Fashion-MNIST is not on this machine ({why}). Using {data}, real images that ship with d2lnets.")
+    _say(f"The whole data set is not on this machine ({why}). Using real images that ship with d2lnets. {data}")
     return data
 
 

@@ -53,7 +53,7 @@ class Residual(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))  # (N, out_channels, H / stride, W / stride)
+        y = F.relu(self.bn1(self.conv1(x)))  # H and W divided by stride
         y = self.bn2(self.conv2(y))
         shortcut = x if self.conv3 is None else self.conv3(x)
         return F.relu(shortcut + y)
@@ -87,6 +87,14 @@ def stem(in_channels, out_channels=64):
     )
 
 
+def head(in_channels, num_classes):
+    """Mean over height and width, then a linear layer (He et al. 2016, Table 1, last row).
+
+    Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
+    """
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
+
+
 RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
     # stage      blocks  channels
     ("conv2_x",  2,       64),
@@ -107,7 +115,8 @@ def resnet18(in_channels=1, num_classes=10):
     channels = 64
     layers = OrderedDict(stem=stem(in_channels, channels))
     for name, blocks, width in RESNET18_STAGES:
-        layers[name] = resnet_block(channels, width, blocks, first_block=name == "conv2_x")
+        first = name == "conv2_x"  # the stem has halved the size already
+        layers[name] = resnet_block(channels, width, blocks, first_block=first)
         channels = width
-    layers["head"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    layers["head"] = head(channels, num_classes)
     return nn.Sequential(layers)
