@@ -1,15 +1,29 @@
 """Residual, Inception and dense networks, small and exact: the package under the book."""
 
+from d2lnets import imagenet
 from d2lnets.data import DataError, FashionMNIST, Split, batches, load_fashion_mnist
-from d2lnets.resnet import Residual, resnet18, resnet_block
+from d2lnets.densenet import DenseBlock, densenet, transition_block
+from d2lnets.googlenet import Inception, googlenet
+from d2lnets.imagenet import classify, load_torchvision
+from d2lnets.resnet import (
+    Residual,
+    cifar_resnet,
+    convolutional_block,
+    identity_block,
+    resnet18,
+    resnet50,
+    resnet_block,
+)
 from d2lnets.runs import Run, load_runs
 from d2lnets.tracing import Trace, trace_shapes
 from d2lnets.training import DivergedError, Recipe, Score, evaluate, fit, pick_device
 
 __all__ = [
     "DataError",
+    "DenseBlock",
     "DivergedError",
     "FashionMNIST",
+    "Inception",
     "Recipe",
     "Residual",
     "Run",
@@ -17,12 +31,22 @@ __all__ = [
     "Split",
     "Trace",
     "batches",
+    "cifar_resnet",
+    "classify",
+    "convolutional_block",
+    "densenet",
     "evaluate",
     "fit",
+    "googlenet",
+    "identity_block",
+    "imagenet",
     "load_fashion_mnist",
     "load_runs",
+    "load_torchvision",
     "pick_device",
     "resnet18",
+    "resnet50",
     "resnet_block",
     "trace_shapes",
+    "transition_block",
 ]

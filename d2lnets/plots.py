@@ -102,34 +102,52 @@ def _arrow(axis, points, color="black"):
 
 
 def draw_network(trace):
-    """A `Trace` as boxes: height and depth grow with the map's size, width with the channels.
+    """A `Trace` as boxes, at most seven in a row, in the order of the stages.
 
-    Both on a root scale, or 512 channels of 3x3 would not fit beside one of 96x96.
+    Height and depth of a box grow with the map's size, width with the channels: both on a root scale,
+    or 512 channels of 3x3 would not fit beside one of 96x96.
     """
-    shapes = [("input", trace.input_shape), *((stage.name, stage.output_shape) for stage in trace)]
-    with _figure(2.2) as axis:
-        axis.axis("off")
-        left = 0
-        for name, (channels, *size) in shapes:
-            width, height = 0.85 * channels**0.4, 2 * (size or [1])[0] ** 0.5
-            depth = 0.35 * height
-            slot = max(width + depth, 11)
-            color = ORANGE if name == "input" else BLUE if size else GREEN
-            _draw_cuboid(axis, left + (slot - width - depth) / 2, width, height, depth, color)
-            label = f"{name}\n{show_shape((channels, *size))}"
-            axis.text(left + slot / 2, -1.2, label, ha="center", va="top", fontsize=8)
-            left += slot + 1.2
-        tallest = 2.7 * max(shape[-1] for _, shape in shapes[:-1]) ** 0.5
-        axis.set(xlim=(-0.5, left), ylim=(-7, tallest + 1), aspect="equal")
+    boxes = [_Box("input", trace.input_shape), *(_Box(stage.name, stage.output_shape) for stage in trace)]
+    each = math.ceil(len(boxes) / math.ceil(len(boxes) / 7))
+    rows = [boxes[i : i + each] for i in range(0, len(boxes), each)]
+    tops = [max(box.height + box.depth for box in row) + 1 for row in rows]
+    width = max(sum(box.slot for box in row) for row in rows)
+    height = sum(top + 6 for top in tops)  # 6 below for the labels
+    with plt.rc_context(STYLE):
+        _, axes = plt.subplots(
+            len(rows), figsize=(WIDTH, WIDTH * height / width), height_ratios=[top + 6 for top in tops], squeeze=False
+        )
+        for axis, row, top in zip(axes.flat, rows, tops):
+            axis.axis("off")
+            axis.set(xlim=(0, width), ylim=(-6, top))
+            left = 0
+            for box in row:
+                box.draw(axis, left)
+                left += box.slot
+        plt.show()
 
 
-def _draw_cuboid(axis, x, width, height, depth, color):
-    front = [(x, 0), (x + width, 0), (x + width, height), (x, height)]
-    back = [(x + depth, y + depth) for x, y in front]
-    top = [front[3], front[2], back[2], back[3]]
-    side = [front[1], back[1], back[2], front[2]]
-    for face, alpha in ((front, "55"), (top, "33"), (side, "88")):
-        axis.add_patch(Polygon(face, closed=True, fc=color + alpha, ec=color, lw=0.8))
+class _Box:
+    """A stage's output in a network's drawing."""
+
+    def __init__(self, name, shape):
+        channels, *size = shape
+        self.width, self.height = 0.85 * channels**0.4, 2 * (size or [1])[0] ** 0.5
+        self.depth = 0.35 * self.height
+        self.slot = max(self.width + self.depth, 12.5) + 0.8
+        self.color = ORANGE if name == "input" else BLUE if size else GREEN
+        short = name if name[-1].isdigit() else name.rpartition(".")[2]
+        self.label = f"{short}\n{show_shape(shape)}"
+
+    def draw(self, axis, left):
+        x = left + (self.slot - self.width - self.depth) / 2
+        front = [(x, 0), (x + self.width, 0), (x + self.width, self.height), (x, self.height)]
+        back = [(x + self.depth, y + self.depth) for x, y in front]
+        top = [front[3], front[2], back[2], back[3]]
+        side = [front[1], back[1], back[2], front[2]]
+        for face, alpha in ((front, "55"), (top, "33"), (side, "88")):
+            axis.add_patch(Polygon(face, closed=True, fc=self.color + alpha, ec=self.color, lw=0.8))
+        axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=7.5)
 
 
 def plot_runs(recorded, live=None):

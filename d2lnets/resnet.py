@@ -1,11 +1,12 @@
-"""ResNet-18 and its residual block, as *Dive into Deep Learning* builds them.
+"""Residual networks: ResNet-18, ResNet-50, and the family for small images.
 
-Read from top to bottom: the block, a stage of blocks, the paper's table, the network.
+Read from top to bottom: for each, the block, the paper's table, the network.
 
 Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn import functional as F
@@ -87,6 +88,14 @@ def stem(in_channels, out_channels=64):
     )
 
 
+def small_stem(in_channels, out_channels):
+    """Convolution 3x3 that keeps the size, for images of 28x28 or 32x32 (He et al. 2016, Sec. 4.2).
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
+    """
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
 def head(in_channels, num_classes):
     """Mean over height and width, then a linear layer (He et al. 2016, Table 1, last row).
 
@@ -95,28 +104,199 @@ def head(in_channels, num_classes):
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
 
 
+class Stage(NamedTuple):
+    """A row of the paper's table: `depth` blocks of `width` channels."""
+
+    name: str
+    depth: int
+    width: int
+    stride: int
+
+
 RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
-    # stage      blocks  channels
-    ("conv2_x",  2,       64),
-    ("conv3_x",  2,      128),
-    ("conv4_x",  2,      256),
-    ("conv5_x",  2,      512),
+    #     name      depth width stride
+    Stage("conv2_x", 2,    64,  1),
+    Stage("conv3_x", 2,   128,  2),
+    Stage("conv4_x", 2,   256,  2),
+    Stage("conv5_x", 2,   512,  2),
 )  # fmt: skip
 
 
-def resnet18(in_channels=1, num_classes=10):
+def resnet18(in_channels=1, num_classes=10, small=False):
     """ResNet-18 (He et al. 2016, Table 1): a stem, four stages of two residual blocks, a linear head.
 
     11,178,378 parameters with 1 input channel and 10 classes. Any height and width will do, since the
     head averages over them; in training mode a 1x1 map needs a batch of at least two.
 
+    Args:
+        small: for images of 28x28: `small_stem`, which keeps every pixel, and a quarter of the width.
+
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
     """
-    channels = 64
-    layers = OrderedDict(stem=stem(in_channels, channels))
-    for name, blocks, width in RESNET18_STAGES:
-        first = name == "conv2_x"  # the stem has halved the size already
-        layers[name] = resnet_block(channels, width, blocks, first_block=first)
-        channels = width
+    part = 4 if small else 1  # of the paper's width
+    channels = 64 // part
+    layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
+    for name, depth, width, stride in RESNET18_STAGES:
+        layers[name] = resnet_block(channels, width // part, depth, first_block=stride == 1)
+        channels = width // part
     layers["head"] = head(channels, num_classes)
     return nn.Sequential(layers)
+
+
+class Bottleneck(nn.Module):
+    """A residual block whose kernel_size convolution works on few channels (He et al. 2016, Fig. 5, right).
+
+    The branch is 1x1 to ``filters[0]``, kernel_size to ``filters[1]``, 1x1 to ``filters[2]`` channels, each
+    followed by batch norm.
+
+    Args:
+        stride: None for the identity as shortcut; a number for a 1x1 convolution with that stride and
+            batch norm on the shortcut.
+        v1_5: put the branch's stride on the middle convolution, as today's libraries do ("v1.5"), and
+            not on the first 1x1, as the paper does. Shapes and parameters are the same; more is
+            computed, and less thrown away, since a 1x1 with stride 2 skips three of four positions.
+
+    Shapes: (N, in_channels, H, W) -> (N, filters[2], ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, in_channels, filters, kernel_size=3, stride=None, v1_5=False):
+        super().__init__()
+        reduced, middle, self.out_channels = filters
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that padding keeps the size, got {kernel_size}")
+        if stride is None and in_channels != self.out_channels:
+            raise ValueError(
+                f"cannot add F(x) of shape (N, {self.out_channels}, H, W) to x of shape (N, {in_channels}, H, W): "
+                f"use convolutional_block, or filters that end with {in_channels}"
+            )
+        first, second = (1, stride or 1) if v1_5 else (stride or 1, 1)
+        self.conv1 = nn.Conv2d(in_channels, reduced, kernel_size=1, stride=first)
+        self.bn1 = nn.BatchNorm2d(reduced, eps=1e-3)
+        self.conv2 = nn.Conv2d(reduced, middle, kernel_size, stride=second, padding=kernel_size // 2)
+        self.bn2 = nn.BatchNorm2d(middle, eps=1e-3)
+        self.conv3 = nn.Conv2d(middle, self.out_channels, kernel_size=1)
+        self.bn3 = nn.BatchNorm2d(self.out_channels, eps=1e-3)
+        self.shortcut = nn.Sequential()
+        if stride is not None:
+            self.shortcut.append(nn.Conv2d(in_channels, self.out_channels, kernel_size=1, stride=stride))
+            self.shortcut.append(nn.BatchNorm2d(self.out_channels, eps=1e-3))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(self.shortcut(x) + y)
+
+
+def identity_block(in_channels, filters, kernel_size=3):
+    """The `Bottleneck` that keeps the shape: its shortcut is the input.
+
+    Raises:
+        ValueError: ``filters[2]`` is not in_channels.
+    """
+    return Bottleneck(in_channels, filters, kernel_size)
+
+
+def convolutional_block(in_channels, filters, kernel_size=3, stride=2, v1_5=False):
+    """The `Bottleneck` that changes the shape: a 1x1 convolution and batch norm on its shortcut."""
+    return Bottleneck(in_channels, filters, kernel_size, stride, v1_5)
+
+
+RESNET50_STAGES = (  # He et al. 2016, Table 1, column "50-layer"; the blocks' output is 4 times the width
+    #     name      depth width stride
+    Stage("conv2_x", 3,    64,  1),
+    Stage("conv3_x", 4,   128,  2),
+    Stage("conv4_x", 6,   256,  2),
+    Stage("conv5_x", 3,   512,  2),
+)  # fmt: skip
+
+
+def resnet50(in_channels=3, num_classes=6, v1_5=False, small=False):
+    """ResNet-50 (He et al. 2016, Table 1), as the book's source has it: for 64x64 colour images, 6 classes.
+
+    23,546,886 trainable parameters, 23,600,006 with batch norm's running statistics. By default the
+    stride is on the first 1x1 convolution of a block, as published; see `Bottleneck` for `v1_5`.
+
+    Args:
+        small: for images of 28x28: `small_stem`, which keeps every pixel, and a quarter of the width.
+
+    Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits. H and W at least 5, or 1 with `small`.
+
+    Departs from the paper, as the source does: convolutions have biases, the max-pool has no padding,
+    and batch norm's eps is 1e-3. The source averages over 2x2, which at 64x64 is the whole map; here it
+    is the whole map at any size.
+    """
+    part = 4 if small else 1  # of the paper's width
+    channels = 64 // part
+    if small:
+        layers = OrderedDict(stem=small_stem(in_channels, channels))
+    else:
+        layers = OrderedDict(stem=stem(in_channels, channels))
+        layers["stem"][-1].padding = 0
+    layers["stem"][1].eps = 1e-3
+    for name, depth, width, stride in RESNET50_STAGES:
+        filters = [width // part, width // part, 4 * width // part]
+        first = convolutional_block(channels, filters, stride=stride, v1_5=v1_5)
+        channels = first.out_channels
+        layers[name] = nn.Sequential(first, *(identity_block(channels, filters) for _ in range(depth - 1)))
+    layers["head"] = head(channels, num_classes)
+    return nn.Sequential(layers)
+
+
+class CifarBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters (He et al. 2016, Sec. 4.2, option A).
+
+    Where the shape changes, the shortcut takes every stride-th pixel and appends channels of zeros.
+    With ``residual=False`` there is no shortcut, and the parameters are the same.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1, residual=True):
+        super().__init__()
+        self.out_channels, self.stride, self.residual = out_channels, stride, residual
+        self.more_channels = out_channels - in_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        if self.residual:
+            shortcut = x[:, :, :: self.stride, :: self.stride]
+            y = y + F.pad(shortcut, [0, 0, 0, 0, 0, self.more_channels])  # zeros for the new channels
+        return F.relu(y)
+
+
+def cifar_resnet(depth, width=16, residual=True, in_channels=1, num_classes=10):
+    """ResNet-20, -32, -44, -56, ... for small images (He et al. 2016, Sec. 4.2).
+
+    A 3x3 convolution, three stages of n blocks with `width`, 2 * width and 4 * width channels, and a
+    linear layer: 6n + 2 layers with weights. With ``residual=False`` this is the plain twin: the same
+    layers, and with the same random seed the same initial weights.
+
+    Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
+
+    Raises:
+        ValueError: `depth` is not 6n + 2.
+    """
+    blocks, rest = divmod(depth - 2, 6)
+    if rest or blocks < 1:
+        below = max(8, depth - rest)
+        raise ValueError(f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}: try {below} or {below + 6}")
+    channels = width
+    layers = OrderedDict(stem=small_stem(in_channels, channels))
+    for i, name in enumerate(("conv2_x", "conv3_x", "conv4_x")):
+        layers[name] = nn.Sequential()
+        for j in range(blocks):
+            block = CifarBlock(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1, residual=residual)
+            layers[name].append(block)
+            channels = block.out_channels
+    layers["head"] = head(channels, num_classes)
+    net = nn.Sequential(layers)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # He et al. 2015
+    return net

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torchinfo
@@ -22,6 +23,8 @@ class Stage:
         multiply_adds: for one example; one for each use of a convolution's or linear layer's weight.
         receptive_field: side of the input square that one output position sees, in pixels, edges
             ignored; ``math.inf`` where it sees the whole input (after a global average pool).
+        input_shape: without the batch.
+        inside: the stages that this one is made of.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Stage:
     parameters: int
     multiply_adds: int
     receptive_field: float
+    input_shape: tuple
+    inside: tuple = ()
 
     @property
     def cells(self):
@@ -41,7 +46,8 @@ class Stage:
 class Trace:
     """The stages of a network for one input shape: a table to print, and a sequence to index.
 
-    ``trace["conv3_x"]`` and ``trace[2]`` are stages; iterating gives them in order.
+    ``trace["conv3_x"]`` and ``trace[2]`` are stages; iterating gives them in order; ``trace.open("conv3_x")``
+    is the trace of its blocks.
     """
 
     input_shape: tuple
@@ -71,9 +77,16 @@ class Trace:
                 return stage
         raise KeyError(f"no stage {key!r}; there are {', '.join(stage.name for stage in self.stages)}")
 
+    def open(self, name):
+        """The `Trace` of what is inside a stage, for example its blocks."""
+        stage = self[name]
+        if not stage.inside:
+            raise ValueError(f"{name} is a single layer: there is nothing inside to show")
+        return Trace(stage.input_shape, stage.inside)
+
     def _table(self, style):
         rows = [
-            ["input", show_shape(self.input_shape), "", "", "1"],
+            ["input", show_shape(self.input_shape), "", "", ""],
             *(stage.cells for stage in self.stages),
             ["total", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""],
         ]
@@ -114,38 +127,52 @@ def trace_shapes(net, input_shape):
     # A copy on the meta device has shapes but no numbers: running it costs and changes nothing.
     twin = copy.deepcopy(net).to("meta").eval()
     reach = {}
-    for module in [twin, *twin.children()]:
+    for module in twin.modules():
         module.register_forward_hook(lambda module, args, output: reach.update({id(module): _reach_of(output)}))
     try:
         with _FollowReach(), torch.random.fork_rng():
             example = torch.zeros(1, *shape, device="meta")
             layers = torchinfo.summary(twin, input_data=example, device="meta", verbose=0).summary_list
     except RuntimeError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        first = next((m for m in net.modules() if isinstance(m, torch.nn.Conv2d)), None)
-        if first is not None and first.in_channels != shape[0]:
-            reason = f"its first convolution takes {first.in_channels} channels, not {shape[0]}"
+        reason = _why_not(net, shape) or str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"the network does not accept an input of {show_shape(shape)}: {reason}") from error
     finally:
         torchinfo.torchinfo.clear_cached_forward_pass()
 
-    stages = []
-    stage_depth = 1 if any(layer.depth == 1 for layer in layers) else 0
-    multiply_adds = 0
-    for layer in reversed(layers):  # the layers of a stage follow the stage
-        multiply_adds += _multiply_adds(layer)
-        if layer.depth == stage_depth:
-            stages.append(
-                Stage(
-                    name=layer.var_name,
-                    output_shape=tuple(layer.output_size[1:]),
-                    parameters=sum(p.numel() for p in layer.module.parameters()),
-                    multiply_adds=multiply_adds,
-                    receptive_field=reach[id(layer.module)].field,
-                )
-            )
-            multiply_adds = 0
-    return Trace(shape, tuple(reversed(stages)))
+    depth = 1 if any(layer.depth == 1 for layer in layers) else 0  # 0: `net` is a single layer
+    return Trace(shape, tuple(_stages(layers, depth, reach)))
+
+
+def _stages(layers, depth, reach, prefix=""):
+    """The modules at one depth that ran, each with the modules inside it."""
+    starts = [i for i, layer in enumerate(layers) if layer.depth == depth and layer.executed]
+    for start, end in pairwise([*starts, len(layers)]):
+        stage, *inside = layers[start:end]
+        name = prefix + stage.var_name
+        yield Stage(
+            name=name,
+            output_shape=tuple(stage.output_size[1:]),
+            parameters=sum(p.numel() for p in stage.module.parameters()),
+            multiply_adds=sum(map(_multiply_adds, layers[start:end])),
+            receptive_field=reach[id(stage.module)].field,
+            input_shape=tuple(stage.input_size[1:]),
+            inside=tuple(_stages(inside, depth + 1, reach, name + ".")),
+        )
+
+
+def _why_not(net, shape):
+    """The reason in the reader's terms: the wrong number of channels, or an image that is too small."""
+    first = next((module for module in net.modules() if isinstance(module, torch.nn.Conv2d)), None)
+    if first is not None and first.in_channels != shape[0]:
+        return f"its first convolution takes {first.in_channels} channels, not {shape[0]}"
+    twin = copy.deepcopy(net).to("meta").eval()
+    for side in range(min(shape[1:]) + 1, 512):
+        try:
+            twin(torch.zeros(1, shape[0], side, side, device="meta"))
+        except RuntimeError:
+            continue
+        return f"the smallest that works is {show_shape((shape[0], side, side))}"
+    return None
 
 
 def _multiply_adds(layer):

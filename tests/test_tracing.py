@@ -81,7 +81,9 @@ def test_the_network_and_the_random_state_stay_as_they_were():
 def test_it_prints_as_an_aligned_table_and_renders_as_html():
     trace = trace_shapes(resnet18(), (1, 96, 96))
     lines = str(trace).splitlines()
-    assert "64×24×24" in lines[3] and len({len(line.rstrip()) for line in lines[:3]}) == 1
+    assert len(lines) == 1 + 1 + 1 + 6 + 1
+    assert len({len(line) for line in lines[:2] + lines[3:9]}) == 1  # aligned
+    assert "64×24×24" in lines[3]
     assert "11,178,378" in lines[-1]
     assert trace._repr_html_().count("<tr>") == 1 + 1 + 6 + 1
 

@@ -1,0 +1,149 @@
+"""Dense blocks and DenseNet.
+
+Read from top to bottom: the layer, the block, the transition, the network.
+
+Reference: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks", CVPR 2017.
+"""
+
+from collections import OrderedDict
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint as compute_twice
+
+from d2lnets.resnet import small_stem, stem
+
+
+class DenseLayer(nn.Sequential):
+    """New maps from all earlier ones: batch norm, ReLU, convolution 3x3 (Huang et al. 2017, Sec. 3).
+
+    With `bottleneck`, a 1x1 convolution first reduces the input to 4 * growth_rate channels (DenseNet-B).
+
+    Shapes: any number of (N, C_i, H, W), in_channels in all -> (N, growth_rate, H, W).
+    """
+
+    def __init__(self, in_channels, growth_rate, bottleneck=False):
+        layers = []
+        if bottleneck:
+            layers += [nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, 4 * growth_rate, kernel_size=1)]
+            in_channels = 4 * growth_rate
+        layers += [nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, growth_rate, 3, padding=1)]
+        super().__init__(*layers)
+
+    def forward(self, *features):
+        return super().forward(torch.cat(features, dim=1))
+
+
+class DenseBlock(nn.Sequential):
+    """Keep the input and append `growth_rate` maps per layer to it (Huang et al. 2017, Sec. 3).
+
+    Each layer sees everything before it. ``out_channels`` is in_channels + num_convs * growth_rate.
+
+    Args:
+        bottleneck: layers reduce their input by a 1x1 convolution first.
+        checkpoint: keep only the layers' outputs for the backward pass and compute what is between
+            them a second time: less memory, more time, the same gradients and statistics.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
+    """
+
+    def __init__(self, num_convs, in_channels, growth_rate, bottleneck=False, checkpoint=False):
+        for name, value in dict(num_convs=num_convs, in_channels=in_channels, growth_rate=growth_rate).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        super().__init__(
+            *(DenseLayer(in_channels + i * growth_rate, growth_rate, bottleneck) for i in range(num_convs))
+        )
+        self.out_channels = in_channels + num_convs * growth_rate
+        self.checkpoint = checkpoint
+
+    def forward(self, x):
+        features = [x]
+        for layer in self:
+            if self.checkpoint and torch.is_grad_enabled():
+                contexts = partial(_first_and_second_time, layer)
+                features.append(compute_twice(layer, *features, use_reentrant=False, context_fn=contexts))
+            else:
+                features.append(layer(*features))
+        return torch.cat(features, dim=1)  # C grows by growth_rate with each layer
+
+
+def _first_and_second_time(layer):
+    return nullcontext(), statistics_held(layer)
+
+
+@contextmanager
+def statistics_held(layer):
+    """Inside the ``with`` block batch norm does not update its running statistics."""
+    norms = [module for module in layer if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
+
+
+def transition_block(in_channels, out_channels):
+    """Between dense blocks: fewer channels by a 1x1 convolution, half the size by pooling (Sec. 3).
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2)).
+    """
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        nn.ReLU(),
+        nn.Conv2d(in_channels, out_channels, kernel_size=1),
+        nn.AvgPool2d(kernel_size=2, stride=2),
+    )
+
+
+DENSENET_BLOCKS = (4, 4, 4, 4)  # layers in each dense block, as in *Dive into Deep Learning*
+DENSENET121_BLOCKS = (6, 12, 24, 16)  # Huang et al. 2017, Table 1, column "DenseNet-121"
+
+
+def densenet(
+    in_channels=1,
+    num_classes=10,
+    blocks=DENSENET_BLOCKS,
+    growth_rate=32,
+    bottleneck=False,
+    checkpoint=False,
+    small=False,
+):
+    """DenseNet: the stem of ResNet, then dense blocks with transitions that halve channels and size.
+
+    758,226 parameters with 1 input channel and 10 classes. Halving the channels is the paper's
+    "compression"; with `bottleneck` too this is its DenseNet-BC (Huang et al. 2017, Sec. 3), and with
+    ``blocks=DENSENET121_BLOCKS`` its DenseNet-121.
+
+    Args:
+        small: for images of 28x28: `small_stem`, and three eighths of the growth rate and channels.
+
+    Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits. H and W at least 29, or 8 with `small`.
+
+    Departs from the paper, as the book's source does: convolutions have biases.
+    """
+    channels = 64
+    if small:
+        channels, growth_rate = channels * 3 // 8, growth_rate * 3 // 8
+    layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
+    for i, num_convs in enumerate(blocks, 1):
+        block = DenseBlock(num_convs, channels, growth_rate, bottleneck, checkpoint)
+        layers[f"dense{i}"] = block
+        channels = block.out_channels
+        if i < len(blocks):
+            layers[f"transition{i}"] = transition_block(channels, channels // 2)
+            channels //= 2
+    layers["head"] = nn.Sequential(
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, num_classes),
+    )
+    return nn.Sequential(layers)
