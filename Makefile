@@ -18,7 +18,8 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 
 refresh: $(READY)  ## run the notebooks again and store what they print
 	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
+		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 
 runs: $(READY)  ## train again what the book shows as recorded runs (about an hour on 2 cores)
 	$(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs

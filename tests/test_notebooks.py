@@ -73,7 +73,9 @@ def test_cells_are_short_and_named(notebook):
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
     for cell in code_cells(notebook):
-        assert len([line for line in cell["source"] if line.strip()]) <= 16, cell["id"]
+        lines = [line.rstrip("\n") for line in cell["source"] if line.strip()]
+        assert len(lines) <= 15, cell["id"]
+        assert all(len(line) <= 80 for line in lines), cell["id"]  # what a page shows without scrolling
 
 
 def test_few_cells_are_not_compared(notebook):

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 HTML = Path(__file__).parent.parent / "_build" / "html"
-PAGES = ["book/index.html", "book/resnet18.html"]
+PAGES = ["book/index.html", "book/resnet18.html", "book/networks.html"]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
