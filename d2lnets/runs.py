@@ -13,7 +13,7 @@ from tabulate import tabulate
 RECORDED = Path(__file__).parent / "runs"
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """One training run.
 
@@ -100,7 +100,7 @@ class Run:
         ]
         return tabulate(rows, headers, tablefmt=style, floatfmt=(*[".3f"] * 5, ".1f"), missingval="-")
 
-    def __str__(self):
+    def __repr__(self):
         return self._table("simple")
 
     def _repr_html_(self):

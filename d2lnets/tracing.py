@@ -42,7 +42,7 @@ class Stage:
         return [self.name, show_shape(self.output_shape), f"{self.parameters:,}", f"{self.multiply_adds:,}", reach]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """The stages of a network for one input shape: a table to print, and a sequence to index.
 
@@ -93,10 +93,8 @@ class Trace:
         headers = ["stage", "output", "parameters", "multiply-adds", "receptive field"]
         return tabulate(rows, headers, tablefmt=style, colalign=["left"] + ["right"] * 4, disable_numparse=True)
 
-    def __str__(self):
+    def __repr__(self):
         return self._table("simple")
-
-    __repr__ = __str__
 
     def _repr_html_(self):
         return self._table("html")
