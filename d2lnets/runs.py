@@ -86,7 +86,7 @@ class Run:
             raise ValueError(f"{path} is not a recorded run: {error}") from error
 
     def _table(self, style):
-        headers = ["epoch", "training loss", "training accuracy", "validation loss", "validation accuracy", "seconds"]
+        headers = ["epoch", "train loss", "train accuracy", "val loss", "val accuracy", "seconds"]
         rows = [
             [
                 number,
