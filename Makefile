@@ -22,7 +22,7 @@ refresh: $(READY)  ## run the notebooks again and store what they print
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 
 runs: $(READY)  ## train again what the book shows as recorded runs (about an hour on 2 cores)
-	$(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs --overwrite
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'

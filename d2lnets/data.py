@@ -10,11 +10,14 @@ import tempfile
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+from d2lnets.arguments import require_positive
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -108,10 +111,11 @@ def load_fashion_mnist(path=None, validation=None, download=True):
         DataError: a file is missing from `path`, cut off or altered.
         ValueError: `validation` leaves no training image.
     """
-    path = path or os.environ.get("D2LNETS_DATA")
-    if path:
+    if path is None:
+        path = os.environ.get("D2LNETS_DATA") or None
+    if path is not None:
         return _read(Path(path).expanduser(), validation, "replace it, or point `path` or D2LNETS_DATA elsewhere")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "d2lnets" / "fashion-mnist"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "d2lnets", "fashion-mnist")
     if cache.is_dir():
         return _read(cache, validation, f"delete the folder {cache} and load again")
     if DEBIAN.is_dir():
@@ -121,7 +125,7 @@ def load_fashion_mnist(path=None, validation=None, download=True):
         try:
             with _downloaded(cache) as folder:
                 return _read(folder, validation, "load again")
-        except OSError as error:  # also urllib's URLError: no network
+        except (OSError, HTTPException, EOFError) as error:  # OSError: also urllib's URLError, no network
             why = "the download failed: " + " ".join(str(error).split())
     data = _read(SUBSET, validation, "reinstall d2lnets")
     _say(f"The whole data set is not on this machine ({why}). Using real images that ship with d2lnets. {data}")
@@ -129,10 +133,10 @@ def load_fashion_mnist(path=None, validation=None, download=True):
 
 
 def _read(folder, validation, remedy):
-    train = Split(*(_read_file(folder, f"train-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")))
-    test = Split(*(_read_file(folder, f"t10k-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")))
-    if len(train.images) != len(train.labels) or len(test.images) != len(test.labels):
+    tensors, kinds = zip(*(_read_file(folder, name, remedy) for name in SHA256))
+    if len(set(kinds)) > 1:
         raise DataError(f"{folder} mixes the files of the whole data set and of the subset: {remedy}")
+    train, test = Split(*tensors[:2]), Split(*tensors[2:])
     if validation is None:
         validation = len(train) // 12
     if not 0 <= validation < len(train):
@@ -142,19 +146,21 @@ def _read(folder, validation, remedy):
 
 
 def _read_file(folder, name, remedy):
-    """One idx file, gzipped or not, as a tensor; verified before it is used."""
+    """One idx file, gzipped or not, as a tensor, and what it is of: verified before it is used."""
     file = next((f for f in (folder / name, folder / f"{name}.gz") if f.is_file()), None)
     if file is None:
         raise DataError(f"{folder / name} (or {name}.gz) is missing: {remedy}")
     try:
         content = (gzip.decompress if file.suffix == ".gz" else bytes)(file.read_bytes())
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{file} is damaged ({error}): {remedy}") from error
-    if hashlib.sha256(content).hexdigest() not in SHA256[name].values():
+    except (OSError, EOFError, zlib.error) as error:  # OSError: also gzip.BadGzipFile
+        raise DataError(f"{file} cannot be read ({error}): {remedy}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    kind = next((kind for kind, known in SHA256[name].items() if known == digest), None)
+    if kind is None:
         raise DataError(f"{file} is not Fashion-MNIST (its SHA-256 is wrong, {len(content):,} bytes): {remedy}")
     if "images" in name:  # after a header of 16 bytes, or 8 for labels
-        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 1, 28, 28).copy())
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=8).astype(np.int64))
+        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).reshape(-1, 1, 28, 28).copy()), kind
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=8).astype(np.int64)), kind
 
 
 @contextmanager
@@ -224,15 +230,25 @@ def shift_and_flip(images, generator=None, pixels=2):
     return padded[image, :, row, column].permute(0, 3, 1, 2)  # indexing put the channels last
 
 
+def batch_indices(order, batch_size):
+    """Cut `order` into batches. A rest of a single example joins the batch before it, since batch norm
+    cannot train on one."""
+    require_positive(batch_size=batch_size)
+    indices = list(order.split(batch_size))
+    if len(indices) > 1 and len(indices[-1]) == 1:
+        indices[-2:] = [torch.cat(indices[-2:])]
+    return indices
+
+
 def batches(split, batch_size, augment=False, generator=None):
     """Yield (images, labels), normalised, on the split's device.
 
     With a `generator` (on the CPU) the order is random; with `augment` images are shifted and flipped.
 
-    Shapes: (batch_size, 1, 28, 28) and (batch_size,); the last batch may be smaller.
+    Shapes: (batch_size, 1, 28, 28) and (batch_size,); the last batch may be smaller, see `batch_indices`.
     """
     order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
-    for index in order.to(split.images.device).split(batch_size):
+    for index in batch_indices(order.to(split.images.device), batch_size):
         images, labels = split.images[index], split.labels[index]
         if augment:
             images = shift_and_flip(images, generator)

@@ -6,13 +6,15 @@ Reference: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutio
 """
 
 from collections import OrderedDict
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as compute_twice
 
+from d2lnets.arguments import require_positive
 from d2lnets.resnet import small_stem, stem
 
 
@@ -44,15 +46,14 @@ class DenseBlock(nn.Sequential):
     Args:
         bottleneck: layers reduce their input by a 1x1 convolution first.
         checkpoint: keep only the layers' outputs for the backward pass and compute what is between
-            them a second time: less memory, more time, the same gradients and statistics.
+            them a second time: less memory, more time, the same gradients and statistics. Does not
+            go with ``torch.compile``.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     """
 
     def __init__(self, num_convs, in_channels, growth_rate, bottleneck=False, checkpoint=False):
-        for name, value in dict(num_convs=num_convs, in_channels=in_channels, growth_rate=growth_rate).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        require_positive(num_convs=num_convs, in_channels=in_channels, growth_rate=growth_rate)
         super().__init__(
             *(DenseLayer(in_channels + i * growth_rate, growth_rate, bottleneck) for i in range(num_convs))
         )
@@ -71,20 +72,25 @@ class DenseBlock(nn.Sequential):
 
 
 def _first_and_second_time(layer):
-    return nullcontext(), statistics_held(layer)
+    return nullcontext(), StatisticsHeld(layer)
 
 
-@contextmanager
-def statistics_held(layer):
-    """Inside the ``with`` block batch norm does not update its running statistics."""
-    norms = [module for module in layer if isinstance(module, nn.BatchNorm2d)]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, batches) in zip(norms, before):
+class StatisticsHeld:
+    """Inside the ``with`` block batch norm does not update its running statistics.
+
+    A class and not a generator, because a second backward pass through one graph enters it again.
+    """
+
+    def __init__(self, layer):
+        self.norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+    def __enter__(self):
+        self.before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error):
+        for norm, (momentum, batches) in zip(self.norms, self.before):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(batches)
 
@@ -94,6 +100,7 @@ def transition_block(in_channels, out_channels):
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2)).
     """
+    require_positive(in_channels=in_channels, out_channels=out_channels)
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),
@@ -128,9 +135,10 @@ def densenet(
 
     Departs from the paper, as the book's source does: convolutions have biases.
     """
+    require_positive(growth_rate=growth_rate, num_classes=num_classes, blocks=len(blocks))
     channels = 64
     if small:
-        channels, growth_rate = channels * 3 // 8, growth_rate * 3 // 8
+        channels, growth_rate = channels * 3 // 8, max(1, growth_rate * 3 // 8)
     layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
     for i, num_convs in enumerate(blocks, 1):
         block = DenseBlock(num_convs, channels, growth_rate, bottleneck, checkpoint)

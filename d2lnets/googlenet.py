@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from d2lnets.arguments import require_positive
 from d2lnets.resnet import head
 
 
@@ -40,6 +41,8 @@ class Inception(nn.Module):
         super().__init__()
         if len(c2) != 2 or len(c3) != 2:
             raise ValueError(f"c2 and c3 must be pairs (1x1 channels, channels), got {c2!r} and {c3!r}")
+        for channels in (in_channels, c1, *c2, *c3, c4):
+            require_positive(channels=channels)
         self.out_channels = c1 + c2[1] + c3[1] + c4
 
         def conv(in_channels, out_channels, kernel_size):
@@ -95,6 +98,7 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
     Departs from the paper, as the book's source does: no local response normalisation, no dropout, no
     auxiliary classifiers.
     """
+    require_positive(in_channels=in_channels)
     part = 4 if small else 1  # of the paper's channels
 
     def conv(*arguments):

@@ -5,10 +5,9 @@
 """
 
 import re
-from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
-from urllib.error import URLError
 
 import torch
 from torch import nn
@@ -21,10 +20,26 @@ from d2lnets.resnet import Bottleneck, Residual
 from d2lnets.resnet import resnet18 as _resnet18
 from d2lnets.resnet import resnet50 as _resnet50
 
-resnet18 = partial(_resnet18, 3, 1000)
-resnet50 = partial(_resnet50, 3, 1000, v1_5=True)
-densenet121 = partial(_densenet, 3, 1000, DENSENET121_BLOCKS, bottleneck=True)
-googlenet = partial(_googlenet, 3, 1000)
+
+def resnet18():
+    """ResNet-18 for ImageNet. Shapes: (N, 3, H, W) -> (N, 1000)."""
+    return _resnet18(3, 1000)
+
+
+def resnet50():
+    """ResNet-50 for ImageNet, with strides and pools where torchvision has them. Shapes: (N, 3, H, W) -> (N, 1000)."""
+    return _use_torchvisions_geometry(_resnet50(3, 1000, v1_5=True))
+
+
+def densenet121():
+    """DenseNet-121 for ImageNet. Shapes: (N, 3, H, W) -> (N, 1000)."""
+    return _densenet(3, 1000, DENSENET121_BLOCKS, bottleneck=True)
+
+
+def googlenet():
+    """GoogLeNet for ImageNet, with pools as torchvision has them. Shapes: (N, 3, H, W) -> (N, 1000)."""
+    return _use_torchvisions_geometry(_googlenet(3, 1000))
+
 
 READY_MADE = {"resnet18": resnet18, "resnet50": resnet50, "densenet121": densenet121, "googlenet": googlenet}
 
@@ -88,7 +103,8 @@ def load_torchvision(net, state_dict):
     children = dict(net.named_children())
     eps = 1e-5  # torchvision's
     if "dense1" in children:
-        names = DENSENET_NAMES
+        names = DENSENET_NAMES  # torchvision's files say norm.1 where its networks say norm1
+        state_dict = {re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key): v for key, v in state_dict.items()}
     elif "inception_3" in children:
         names, eps = GOOGLENET_NAMES, 1e-3
         state_dict = {key: value for key, value in state_dict.items() if not key.startswith("aux")}
@@ -152,6 +168,7 @@ def _use_torchvisions_geometry(net):
         for pool in (net.conv1[-1], net.conv2[-1], net.inception_3.max_pool, net.inception_4.max_pool):
             pool.padding, pool.ceil_mode = 0, True
         pool.kernel_size = 2  # the last one
+    return net
 
 
 class Guess(NamedTuple):
@@ -177,22 +194,29 @@ def classify(image, network="resnet50", top=5):
         A list of `Guess`, the most probable first.
 
     Raises:
-        ValueError: there is no such network.
-        RuntimeError: the weights are not on this machine, and there is no network connection.
+        ValueError: `network`, `top` or `image` cannot be.
+        RuntimeError: the weights are not on this machine and cannot be downloaded, or the file is damaged.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
     from torchvision import models  # slow to import, and only needed here
 
     if network not in READY_MADE:
         raise ValueError(f"no network {network!r}; there are {', '.join(READY_MADE)}")
+    if not 1 <= top <= 1000:
+        raise ValueError(f"top must be from 1 to 1000, got {top}")
     if isinstance(image, (str, Path)):
         image = Image.open(image)
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"image must be a PIL image or the path of one, got {type(image).__name__}")
+    image = ImageOps.exif_transpose(image)
     weights = models.get_model_weights(network).DEFAULT
+    place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     try:
         theirs = models.get_model(network, weights=weights)
-    except (URLError, OSError) as error:
-        place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    except OSError as error:  # also URLError: no network
         raise RuntimeError(f"cannot download {weights.url} ({error}): connect, or put the file at {place}") from error
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise RuntimeError(f"{place} does not hold these weights ({error}): delete it and call again") from error
     net = READY_MADE[network]()
     load_torchvision(net, theirs.state_dict())
 

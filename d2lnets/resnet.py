@@ -11,6 +11,8 @@ from typing import NamedTuple
 from torch import nn
 from torch.nn import functional as F
 
+from d2lnets.arguments import require_positive
+
 
 class Residual(nn.Module):
     """Learn what to add to the input, y = relu(shortcut(x) + F(x)) (He et al. 2016, Sec. 3.2).
@@ -33,9 +35,7 @@ class Residual(nn.Module):
 
     def __init__(self, in_channels, out_channels, use_1x1conv=None, stride=1):
         super().__init__()
-        for name, value in dict(in_channels=in_channels, out_channels=out_channels, stride=stride).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
         changes_shape = in_channels != out_channels or stride != 1
         if use_1x1conv is None:
             use_1x1conv = changes_shape
@@ -69,8 +69,7 @@ def resnet_block(in_channels, out_channels, num_residuals, first_block=False):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / 2), ceil(W / 2)),
     or (N, out_channels, H, W) with ``first_block=True``.
     """
-    if num_residuals < 1:
-        raise ValueError(f"num_residuals must be at least 1, got {num_residuals}")
+    require_positive(num_residuals=num_residuals)
     first = Residual(in_channels, out_channels, stride=1 if first_block else 2)
     return nn.Sequential(first, *(Residual(out_channels, out_channels) for _ in range(num_residuals - 1)))
 
@@ -80,6 +79,7 @@ def stem(in_channels, out_channels=64):
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / 4), ceil(W / 4)).
     """
+    require_positive(in_channels=in_channels)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=7, stride=2, padding=3),
         nn.BatchNorm2d(out_channels),
@@ -93,6 +93,7 @@ def small_stem(in_channels, out_channels):
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     """
+    require_positive(in_channels=in_channels, out_channels=out_channels)
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
@@ -101,6 +102,7 @@ def head(in_channels, num_classes):
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
     """
+    require_positive(num_classes=num_classes)
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
 
 
@@ -161,7 +163,12 @@ class Bottleneck(nn.Module):
 
     def __init__(self, in_channels, filters, kernel_size=3, stride=None, v1_5=False):
         super().__init__()
+        if len(filters) != 3:
+            raise ValueError(f"filters must be three numbers of channels, got {filters!r}")
         reduced, middle, self.out_channels = filters
+        for channels in (in_channels, *filters):
+            require_positive(channels=channels)
+        require_positive(stride=1 if stride is None else stride, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that padding keeps the size, got {kernel_size}")
         if stride is None and in_channels != self.out_channels:

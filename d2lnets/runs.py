@@ -65,9 +65,13 @@ class Run:
         """Write the run to a JSON file; the file is whole or not there."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1) + "\n")
-        temporary.replace(path)
+        try:
+            temporary.write_text(content + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path):
@@ -79,11 +83,12 @@ class Run:
         try:
             content = json.loads(Path(path).read_text())
             version = content.pop("format")
-            if version != cls.FORMAT:
-                raise ValueError(f"{path} has format {version}; this version of d2lnets reads {cls.FORMAT}: update it")
-            return cls(**content)
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a recorded run: {error}") from error
+            run = cls(**content) if version == cls.FORMAT else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a recorded run: {error!r}") from error
+        if run is None:
+            raise ValueError(f"{path} has format {version}; this version of d2lnets reads {cls.FORMAT}: update it")
+        return run
 
     def _table(self, style):
         headers = ["epoch", "train loss", "train accuracy", "val loss", "val accuracy", "seconds"]

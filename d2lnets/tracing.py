@@ -2,12 +2,15 @@
 
 import copy
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torchinfo
 from tabulate import tabulate
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,7 +25,8 @@ class Stage:
         parameters: trainable and frozen, weights and biases.
         multiply_adds: for one example; one for each use of a convolution's or linear layer's weight.
         receptive_field: side of the input square that one output position sees, in pixels, edges
-            ignored; ``math.inf`` where it sees the whole input (after a global average pool).
+            ignored; ``math.inf`` where it sees the whole input (after a global average pool), nan after
+            upsampling.
         input_shape: without the batch.
         inside: the stages that this one is made of.
     """
@@ -38,7 +42,7 @@ class Stage:
     @property
     def cells(self):
         """The row as text."""
-        reach = "all" if math.isinf(self.receptive_field) else str(self.receptive_field)
+        reach = {math.inf: "all"}.get(self.receptive_field, str(self.receptive_field).replace("nan", "?"))
         return [self.name, show_shape(self.output_shape), f"{self.parameters:,}", f"{self.multiply_adds:,}", reach]
 
 
@@ -52,11 +56,7 @@ class Trace:
 
     input_shape: tuple
     stages: tuple
-
-    @property
-    def parameters(self):
-        """Of the whole network."""
-        return sum(stage.parameters for stage in self.stages)
+    parameters: int  # of the whole network, each once
 
     @property
     def multiply_adds(self):
@@ -82,7 +82,7 @@ class Trace:
         stage = self[name]
         if not stage.inside:
             raise ValueError(f"{name} is a single layer: there is nothing inside to show")
-        return Trace(stage.input_shape, stage.inside)
+        return Trace(stage.input_shape, stage.inside, stage.parameters)
 
     def _table(self, style):
         rows = [
@@ -118,18 +118,23 @@ def trace_shapes(net, input_shape):
     Raises:
         ValueError: `input_shape` is not three positive integers, or `net` does not accept it.
     """
-    shape = tuple(input_shape)
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"net must be a network, an nn.Module, got {net!r}")
+    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
     if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
         raise ValueError(f"input_shape must be three positive integers (C, H, W), got {input_shape!r}")
+    if any(nn.parameter.is_lazy(parameter) for parameter in net.parameters()):
+        raise ValueError("the network has lazy layers without a shape: run one batch through it first")
 
-    # A copy on the meta device has shapes but no numbers: running it costs and changes nothing.
-    twin = copy.deepcopy(net).to("meta").eval()
-    reach = {}
+    twin = _meta_twin(net)
+    reaches = {}  # of each module, call by call
     for module in twin.modules():
-        module.register_forward_hook(lambda module, args, output: reach.update({id(module): _reach_of(output)}))
+        module.register_forward_hook(
+            lambda module, args, output: reaches.setdefault(id(module), []).append(_reach_of(output))
+        )
     try:
-        with _FollowReach(), torch.random.fork_rng():
-            example = torch.zeros(1, *shape, device="meta")
+        with _FollowReach(), torch.random.fork_rng(), torch.device("meta"):
+            example = _example(twin, shape)
             layers = torchinfo.summary(twin, input_data=example, device="meta", verbose=0).summary_list
     except RuntimeError as error:
         reason = _why_not(net, shape) or str(error.__cause__ or error).strip().splitlines()[0]
@@ -138,57 +143,95 @@ def trace_shapes(net, input_shape):
         torchinfo.torchinfo.clear_cached_forward_pass()
 
     depth = 1 if any(layer.depth == 1 for layer in layers) else 0  # 0: `net` is a single layer
-    return Trace(shape, tuple(_stages(layers, depth, reach)))
+    return Trace(shape, tuple(_stages(layers, depth, reaches)), _count(net))
 
 
-def _stages(layers, depth, reach, prefix=""):
+def _meta_twin(net):
+    """A copy on the meta device has shapes but no numbers: running it costs and changes nothing."""
+    twin = copy.deepcopy(net)
+    for module in twin.modules():
+        module._forward_hooks.clear()  # the caller's, which may not expect such tensors
+    return twin.to("meta").eval()
+
+
+def _example(twin, shape):
+    dtypes = [parameter.dtype for parameter in twin.parameters() if parameter.is_floating_point()]
+    return torch.zeros(1, *shape, device="meta", dtype=dtypes[0] if dtypes else None)
+
+
+def _count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _stages(layers, depth, reaches, prefix=""):
     """The modules at one depth that ran, each with the modules inside it."""
-    starts = [i for i, layer in enumerate(layers) if layer.depth == depth and layer.executed]
+    starts = [i for i, layer in enumerate(layers) if layer.depth == depth]
     for start, end in pairwise([*starts, len(layers)]):
         stage, *inside = layers[start:end]
         name = prefix + stage.var_name
+        if not stage.executed:  # a mere container, such as a ModuleList: its members count
+            yield from _stages(inside, depth + 1, reaches, name + ".")
+            continue
         yield Stage(
             name=name,
             output_shape=tuple(stage.output_size[1:]),
-            parameters=sum(p.numel() for p in stage.module.parameters()),
+            parameters=0 if stage.is_recursive else _count(stage.module),
             multiply_adds=sum(map(_multiply_adds, layers[start:end])),
-            receptive_field=reach[id(stage.module)].field,
+            receptive_field=max(reaches[id(stage.module)].pop(0).field),
             input_shape=tuple(stage.input_size[1:]),
-            inside=tuple(_stages(inside, depth + 1, reach, name + ".")),
+            inside=tuple(_stages(inside, depth + 1, reaches, name + ".")),
         )
 
 
 def _why_not(net, shape):
-    """The reason in the reader's terms: the wrong number of channels, or an image that is too small."""
-    first = next((module for module in net.modules() if isinstance(module, torch.nn.Conv2d)), None)
-    if first is not None and first.in_channels != shape[0]:
-        return f"its first convolution takes {first.in_channels} channels, not {shape[0]}"
-    twin = copy.deepcopy(net).to("meta").eval()
+    """The reason in the reader's terms: an image that is too small, or the wrong number of channels."""
+    twin, deadline = _meta_twin(net), time.monotonic() + 2  # seconds
     for side in range(min(shape[1:]) + 1, 512):
+        if time.monotonic() > deadline:
+            break
         try:
-            twin(torch.zeros(1, shape[0], side, side, device="meta"))
-        except RuntimeError:
+            with torch.device("meta"):
+                twin(_example(twin, (shape[0], side, side)))
+        except Exception:
             continue
         return f"the smallest that works is {show_shape((shape[0], side, side))}"
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != shape[0]:
+        return f"its first convolution takes {first.in_channels} channels, not {shape[0]}"
     return None
 
 
 def _multiply_adds(layer):
-    """Uses of the weight: each output position uses all of it, once."""
-    if isinstance(layer.module, (torch.nn.Conv2d, torch.nn.Linear)):
+    """Uses of the weight: each output position of a convolution or linear layer uses all of it, once."""
+    if isinstance(layer.module, nn.Linear):
+        return layer.module.weight.numel() * math.prod(layer.output_size[1:-1])
+    if isinstance(layer.module, nn.modules.conv._ConvTransposeNd):  # there it is the input's positions
+        return layer.module.weight.numel() * math.prod(layer.input_size[2:])
+    if isinstance(layer.module, nn.modules.conv._ConvNd):
         return layer.module.weight.numel() * math.prod(layer.output_size[2:])
     return 0
 
 
 @dataclass(frozen=True)
 class _Reach:
-    """How far one position of a map looks: `field` input pixels wide, `step` pixels to its neighbour."""
+    """How far one position of a map looks, in height and width.
 
-    field: float = 1
-    step: int = 1
+    `field` is in input pixels, inf for all of them and nan for unknown; `step` is the distance of
+    neighbouring positions, in input pixels.
+    """
 
-    def through(self, kernel, stride, dilation=1):
-        return _Reach(self.field + dilation * (kernel - 1) * self.step, self.step * stride)
+    field: tuple = (1, 1)
+    step: tuple = (1, 1)
+
+    def through(self, kernel, stride, dilation):
+        kernel, stride, dilation = ((*pair, *pair)[:2] for pair in (kernel, stride, dilation))
+        return _Reach(
+            tuple(f + d * (k - 1) * s for f, s, k, d in zip(self.field, self.step, kernel, dilation)),
+            tuple(s * t for s, t in zip(self.step, stride)),
+        )
+
+    def everywhere(self, value=math.inf):
+        return _Reach((value, value), self.step)
 
 
 def _reach_of(tensor):
@@ -203,21 +246,24 @@ class _FollowReach(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
-        inputs = [_reach_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        if not inputs:
-            return output
-        widest = max(inputs, key=lambda reach: reach.field)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        reach = max(map(_reach_of, tensors), key=lambda reach: reach.field, default=_Reach())
         name = func.overloadpacket.__name__
         if name == "convolution":
-            _, weight, _, stride, _, dilation, *_ = args
-            widest = widest.through(weight.shape[-1], stride[-1], dilation[-1])
+            _, weight, _, stride, _, dilation, transposed, *_ = args
+            reach = reach.everywhere(math.nan) if transposed else reach.through(weight.shape[2:], stride, dilation)
         elif name in ("max_pool2d_with_indices", "avg_pool2d"):
             kernel = args[1]
             stride = args[2] if len(args) > 2 and args[2] else kernel
-            widest = widest.through(kernel[-1], stride[-1])
-        elif name in ("mean", "_adaptive_avg_pool2d", "adaptive_max_pool2d"):
-            widest = _Reach(math.inf, widest.step)
+            dilation = args[4] if len(args) > 4 and name.startswith("max") else [1]
+            reach = reach.through(kernel, stride, dilation)
+        elif name.startswith("upsample"):
+            reach = reach.everywhere(math.nan)
+        elif name == "_adaptive_avg_pool2d" or (name == "mean" and output.shape[2:] != tensors[0].shape[2:]):
+            reach = reach.everywhere()
+        elif name in ("view", "_unsafe_view") and output.dim() == 2 and math.prod(tensors[0].shape[2:]) > 1:
+            reach = reach.everywhere()  # flattened: the next layer sees all positions
         for tensor in tree_leaves(output):
             if isinstance(tensor, torch.Tensor):
-                tensor._reach = widest
+                tensor._reach = reach
         return output

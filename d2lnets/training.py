@@ -3,14 +3,16 @@
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from d2lnets.data import batches
+from d2lnets.arguments import require_positive
+from d2lnets.data import batch_indices, batches
 from d2lnets.runs import Run, machine, versions
 
 
@@ -38,13 +40,13 @@ class Recipe:
     augment: bool = True
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"momentum must be above 0 and below 1, got {self.momentum}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        require_positive(epochs=self.epochs, batch_size=self.batch_size)
+        for name, low, high in (("lr", 0, math.inf), ("momentum", 0, 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and low < value < high):
+                raise ValueError(f"{name} must be a number above {low} and below {high}, got {value!r}")
+        if not (isinstance(self.weight_decay, Real) and 0 <= self.weight_decay < math.inf):
+            raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
 
 
 class Score(NamedTuple):
@@ -85,7 +87,7 @@ def fit(net, data, recipe=Recipe(), seed=0, device=None):
     device = pick_device(device)
     net.to(device, memory_format=torch.channels_last)
     train, validation = data.train.to(device), data.validation.to(device)
-    steps = math.ceil(len(train) / recipe.batch_size)
+    steps = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
     optimizer = torch.optim.SGD(
         net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
@@ -94,7 +96,7 @@ def fit(net, data, recipe=Recipe(), seed=0, device=None):
     )
     generator = torch.Generator().manual_seed(seed)
     run = Run(
-        recipe=recipe.__dict__,
+        recipe=asdict(recipe),
         seed=seed,
         examples=len(train),
         parameters=sum(p.numel() for p in net.parameters()),
@@ -110,11 +112,7 @@ def fit(net, data, recipe=Recipe(), seed=0, device=None):
             for step, (images, labels) in enumerate(batches(train, recipe.batch_size, recipe.augment, generator), 1):
                 logits = net(images)
                 loss = F.cross_entropy(logits, labels)
-                if not math.isfinite(loss.item()):
-                    raise DivergedError(
-                        f"the loss is {loss.item()} at step {step} of {steps} in epoch {epoch}, with learning rate "
-                        f"{schedule.get_last_lr()[0]:.3g}: start again from fresh weights, with an lr below {recipe.lr}"
-                    )
+                _require_finite(loss.item(), f"at step {step} of {steps} in epoch {epoch}", recipe)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -132,8 +130,17 @@ def fit(net, data, recipe=Recipe(), seed=0, device=None):
                 bar.update()
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             score = evaluate(net, validation, device) if len(validation) else None
+            if score:
+                _require_finite(score.loss, f"on the validation images after epoch {epoch}", recipe)
             run.add_epoch(Score(loss_sum / seen, correct / seen), score, seconds, cpu_seconds)
     return run
+
+
+def _require_finite(loss, where, recipe):
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss is {loss} {where}: start again from fresh weights, with an lr below {recipe.lr:g}"
+        )
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import http.server
 import os
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -202,6 +203,28 @@ def test_files_of_the_whole_and_of_the_subset_do_not_mix(folder):
     shutil.copy(DEBIAN / "train-labels-idx1-ubyte.gz", folder)
     with pytest.raises(DataError, match="mixes"):
         load_fashion_mnist(folder)
+
+
+def test_a_test_set_of_the_subset_beside_the_whole_training_set_does_not_pass(folder):
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        shutil.copy(DEBIAN / name, folder)
+    with pytest.raises(DataError, match="mixes"):
+        load_fashion_mnist(folder)
+
+
+def test_a_mirror_that_talks_nonsense_leads_to_the_subset(nowhere, monkeypatch, capfd):
+    with socketserver.TCPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
+        assert load_fashion_mnist().source == SUBSET
+        server.shutdown()
+    assert "download failed" in capfd.readouterr().err
+
+
+class Nonsense(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.recv(1000)
+        self.request.sendall(b"nonsense\r\n\r\n")
 
 
 def test_a_spoilt_cache_says_to_delete_it(nowhere):

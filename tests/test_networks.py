@@ -125,7 +125,7 @@ def test_a_dense_block_keeps_its_input_and_appends():
     assert torch.equal(y[:, :5], x)
     assert torch.equal(y[:, 5:9], block[0](x))
     assert torch.equal(y[:, 9:13], block[1](y[:, :9]))
-    with pytest.raises(ValueError, match="growth_rate must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="growth_rate must be a whole number of at least 1, got 0"):
         d2lnets.DenseBlock(3, 5, 0)
 
 
@@ -156,6 +156,20 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(bottleneck):
         assert torch.equal(buffer, thrifty.get_buffer(name)), name
     assert all(norm.momentum == 0.1 for norm in thrifty.modules() if isinstance(norm, nn.BatchNorm2d))
     assert torch.equal(plain.eval()(x), thrifty.eval()(x))
+
+
+def test_a_checkpointed_block_allows_a_second_backward_pass():
+    torch.manual_seed(0)
+    plain, thrifty = (d2lnets.DenseBlock(3, 4, 5, checkpoint=c) for c in (False, True))
+    thrifty.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 4, 6, 6)
+    for block in (plain, thrifty):
+        y = block(x).square().sum()
+        y.backward(retain_graph=True)
+        y.backward()
+    for mine, other in zip(plain.parameters(), thrifty.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)
+    assert all(torch.equal(buffer, thrifty.get_buffer(name)) for name, buffer in plain.named_buffers())
 
 
 @pytest.mark.parametrize("blocks, bottleneck, at_most", [((4, 4, 4, 4), False, 0.8), ((6, 12, 24, 16), True, 0.5)])
@@ -259,6 +273,24 @@ def test_the_shortcut_without_parameters_takes_every_second_pixel_and_adds_zeros
 def test_a_depth_that_is_not_6n_plus_2_is_refused_with_the_nearest(depth, suggestions):
     with pytest.raises(ValueError, match=f"got {depth}: try {suggestions}"):
         d2lnets.cifar_resnet(depth)
+
+
+@pytest.mark.parametrize(
+    "build, name",
+    [
+        (lambda: d2lnets.resnet18(in_channels=0), "in_channels"),
+        (lambda: d2lnets.resnet50(num_classes=0), "num_classes"),
+        (lambda: d2lnets.cifar_resnet(20, width=0), "out_channels"),
+        (lambda: d2lnets.transition_block(3, 0), "out_channels"),
+        (lambda: d2lnets.Inception(6, 1, (0, 3), (2, 4), 5), "channels"),
+        (lambda: d2lnets.convolutional_block(4, (4, 4, 8), stride=0), "stride"),
+        (lambda: d2lnets.densenet(growth_rate=0), "growth_rate"),
+        (lambda: d2lnets.googlenet(in_channels=0), "in_channels"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_by_name(build, name):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
+        build()
 
 
 # Traces of all

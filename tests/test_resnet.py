@@ -63,9 +63,9 @@ def test_an_impossible_addition_is_refused_with_both_shapes(arguments, shapes):
     assert all(shape in str(error.value) for shape in shapes)
 
 
-@pytest.mark.parametrize("wrong", [dict(in_channels=0), dict(out_channels=-1), dict(stride=0)])
+@pytest.mark.parametrize("wrong", [dict(in_channels=0), dict(out_channels=-1), dict(stride=0), dict(stride=2.0)])
 def test_a_size_below_one_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number"):
         Residual(**(dict(in_channels=4, out_channels=4) | wrong))
 
 

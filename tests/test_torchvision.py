@@ -1,6 +1,7 @@
 """torchvision's networks with random weights and statistics, and ours with the same: equal logits in eval mode."""
 
 import copy
+import re
 from urllib.error import URLError
 
 import numpy as np
@@ -37,18 +38,37 @@ def pair(request):
     peer = random_peer(request.param)
     net = imagenet.READY_MADE[request.param]()
     imagenet.load_torchvision(net, peer.state_dict())
-    return net, peer
+    return net, peer, request.param
 
 
 @pytest.mark.parametrize("size", [(224, 224), (199, 261)])
 @torch.no_grad()
 def test_logits_are_equal(pair, size):
-    net, peer = pair
+    net, peer, _ = pair
     x = torch.randn(2, 3, *size) * torch.tensor([1.0, 3.0])[:, None, None, None]
     expected = peer(x)
     difference = (net(x) - expected).norm()
     assert difference < 1e-4 * expected.norm()
     assert difference < 1e-3 * (expected[0] - expected[1]).norm()  # not because all images look alike to it
+
+
+def test_a_saved_network_is_the_same_when_loaded(pair):
+    """Strides and pools are not in a state dict: the ready-made networks must have torchvision's from the start."""
+    net, _, name = pair
+    again = imagenet.READY_MADE[name]().eval()
+    again.load_state_dict(net.state_dict())
+    x = torch.randn(1, 3, 75, 75)
+    assert torch.equal(net(x), again(x))
+
+
+def test_the_older_names_in_torchvisions_densenet_files_are_understood():
+    state = random_peer("densenet121").state_dict()
+    older = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in state.items()}
+    assert older.keys() != state.keys()
+    nets = [imagenet.densenet121(), imagenet.densenet121()]
+    for net, weights in zip(nets, (state, older)):
+        imagenet.load_torchvision(net, weights)
+    assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets)))
 
 
 def test_the_2015_placement_is_moved_too():

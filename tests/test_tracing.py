@@ -35,6 +35,75 @@ def test_multiply_adds_are_half_of_pytorchs_operations(shape):
     assert 2 * 2 * trace_shapes(net, shape).multiply_adds == counter.get_total_flops()
 
 
+@pytest.mark.parametrize(
+    "net, shape",
+    [
+        (nn.Sequential(nn.Linear(28, 5), nn.Flatten(), nn.Linear(140, 3)), (1, 28, 28)),
+        (nn.Sequential(nn.Conv2d(1, 4, 3, groups=1), nn.ConvTranspose2d(4, 2, 3, stride=2)), (1, 9, 9)),
+        (nn.Sequential(nn.Conv2d(4, 8, 3, groups=2)), (4, 9, 9)),
+    ],
+)
+def test_multiply_adds_of_other_layers(net, shape):
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, *shape))
+    assert 2 * trace_shapes(net, shape).multiply_adds == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "net, field",
+    [
+        (nn.Sequential(nn.Conv2d(1, 1, (7, 1)), nn.Conv2d(1, 1, (1, 3))), 7),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, stride=(2, 1)), nn.Conv2d(1, 1, 3)), 7),
+        (nn.MaxPool2d(3, 1, dilation=2), 5),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 26 * 26, 10)), math.inf),
+    ],
+)
+def test_receptive_fields_of_other_layers(net, field):
+    assert trace_shapes(net, (1, 28, 28))[-1].receptive_field == field
+
+
+def test_a_receptive_field_that_is_not_followed_is_a_question_mark():
+    trace = trace_shapes(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Upsample(scale_factor=2)), (1, 9, 9))
+    assert str(trace).splitlines()[-2].endswith("?")
+
+
+def test_layers_in_a_list_and_layers_used_twice_are_counted_once():
+    class InAList(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3)])
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    trace = trace_shapes(InAList(), (1, 9, 9))
+    assert [(s.name, s.parameters, s.receptive_field) for s in trace] == [("layers.0", 20, 3), ("layers.1", 57, 5)]
+    shared = nn.Conv2d(1, 1, 3)
+    trace = trace_shapes(nn.Sequential(shared, nn.ReLU(), shared), (1, 9, 9))
+    assert trace.parameters == 10 and [s.receptive_field for s in trace] == [3, 3, 5]
+
+
+def test_hooks_of_the_caller_do_not_fire():
+    seen = []
+    net = resnet18()
+    net.register_forward_hook(lambda *call: seen.append(call))
+    trace_shapes(net, (1, 32, 32))
+    assert seen == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_any_precision_is_traced(dtype):
+    assert trace_shapes(resnet18().to(dtype), (1, 96, 96)).multiply_adds == 318_657_536
+
+
+@pytest.mark.parametrize("net, reason", [(nn.LazyConv2d(3, 3), "lazy"), ("resnet18", "nn.Module")])
+def test_what_cannot_be_traced_is_refused(net, reason):
+    with pytest.raises(ValueError, match=reason):
+        trace_shapes(net, (1, 28, 28))
+
+
 def test_the_receptive_field_is_what_the_gradient_reaches():
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -96,7 +165,7 @@ def test_stages_are_found_by_name_and_place():
         trace["conv6_x"]
 
 
-@pytest.mark.parametrize("shape", [(1, 96), (1, 0, 96), (1, 96, 96.0), "196", (2, 1, 96, 96)])
+@pytest.mark.parametrize("shape", [(1, 96), (1, 0, 96), (1, 96, 96.0), "196", (2, 1, 96, 96), 28, None])
 def test_a_shape_that_is_not_one_is_refused(shape):
     with pytest.raises(ValueError, match=r"\(C, H, W\)"):
         trace_shapes(resnet18(), shape)

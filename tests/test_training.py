@@ -66,6 +66,26 @@ def test_every_image_is_seen_once_an_epoch(data):
     assert not torch.equal(seen, data.train.labels)
 
 
+def test_a_last_batch_of_one_joins_the_one_before(data):
+    assert [len(labels) for _, labels in d2lnets.batches(data.train[:129], 64)] == [64, 65]
+    assert [len(labels) for _, labels in d2lnets.batches(data.train[:130], 64)] == [64, 64, 2]
+    assert [len(labels) for _, labels in d2lnets.batches(data.train[:1], 64)] == [1]
+    with pytest.raises(ValueError, match="batch_size"):
+        next(d2lnets.batches(data.train, 0))
+
+
+def test_a_run_is_a_record_and_shares_nothing_with_its_recipe(data):
+    recipe = d2lnets.Recipe(epochs=1)
+    run = d2lnets.fit(small_net(), data.take(64), recipe, device="cpu")
+    run.recipe["epochs"] = 7
+    assert recipe.epochs == 1 and d2lnets.Recipe() == d2lnets.fit.__defaults__[0]
+
+
+def test_divergence_in_the_last_step_is_noticed(data):
+    with pytest.raises(d2lnets.DivergedError, match="on the validation images after epoch 1"):
+        d2lnets.fit(small_net(), data, d2lnets.Recipe(epochs=1, batch_size=512, lr=1e30), device="cpu")
+
+
 def test_evaluate_equals_the_plain_computation_and_restores_each_mode(data):
     net = small_net()
     net[1].eval()
@@ -107,7 +127,17 @@ def test_a_loss_that_is_not_a_number_stops_and_says_where(data):
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(epochs=0), dict(batch_size=-1), dict(lr=0), dict(momentum=1), dict(weight_decay=-1)]
+    "wrong",
+    [
+        dict(epochs=0),
+        dict(epochs=1.5),
+        dict(lr=math.inf),
+        dict(weight_decay=math.nan),
+        dict(batch_size=-1),
+        dict(lr=0),
+        dict(momentum=1),
+        dict(weight_decay=-1),
+    ],
 )
 def test_a_recipe_that_cannot_be_is_refused_by_name(wrong):
     name, value = next(iter(wrong.items()))
@@ -151,11 +181,26 @@ def test_the_command_trains_and_writes_what_load_reads(tmp_path, monkeypatch, ca
     assert f"{run.test['accuracy']:.4f}" in capsys.readouterr().out
 
 
+def test_the_command_keeps_what_is_there(tmp_path, capsys):
+    (tmp_path / "resnet18-seed1.json").write_text("precious")
+    (tmp_path / "file").write_text("")
+    for wrong, message in (
+        (["--seeds", "0", "1", "--out", str(tmp_path)], "there already"),
+        (["--out", str(tmp_path / "file")], "File exists"),
+        (["--seeds", "2", "2", "--out", str(tmp_path)], "different whole numbers"),
+        (["--device", "nowhere", "--out", str(tmp_path)], "nowhere"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["train", "resnet18", *wrong])
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "resnet18-seed1.json").read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
         (["train", "resnet19"], "resnet18"),
-        (["train", "resnet18", "--lr", "-1"], "lr must be positive"),
+        (["train", "resnet18", "--lr", "-1"], "lr must be a number above 0"),
         ([], "command"),
     ],
 )
