@@ -47,7 +47,7 @@ def show_images(split, count=10):
         for axis in axes.flat:
             axis.axis("off")
         for axis, image, label in zip(axes.flat, split.images[:count], split.labels):
-            axis.imshow(image[0], cmap="gray_r")
+            axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
             axis.set_title(CLASSES[label], fontsize=9)
         plt.show()
 
