@@ -259,7 +259,7 @@ class _FollowReach(TorchDispatchMode):
             reach = reach.through(kernel, stride, dilation)
         elif name.startswith("upsample"):
             reach = reach.everywhere(math.nan)
-        elif name == "_adaptive_avg_pool2d" or (name == "mean" and output.shape[2:] != tensors[0].shape[2:]):
+        elif _averages_over_the_map(name, args):
             reach = reach.everywhere()
         elif name in ("view", "_unsafe_view") and output.dim() == 2 and math.prod(tensors[0].shape[2:]) > 1:
             reach = reach.everywhere()  # flattened: the next layer sees all positions
@@ -267,3 +267,9 @@ class _FollowReach(TorchDispatchMode):
             if isinstance(tensor, torch.Tensor):
                 tensor._reach = reach
         return output
+
+
+def _averages_over_the_map(name, args):
+    if name == "mean" and len(args) > 1 and args[1]:
+        return {dim % args[0].dim() for dim in args[1]} >= {2, 3}  # height and width
+    return name in ("mean", "_adaptive_avg_pool2d")
