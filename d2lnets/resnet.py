@@ -154,7 +154,7 @@ class Bottleneck(nn.Module):
     Args:
         stride: None for the identity as shortcut; a number for a 1x1 convolution with that stride and
             batch norm on the shortcut.
-        v1_5: put the branch's stride on the middle convolution, as today's libraries do ("v1.5"), and
+        v1_5: put the branch's stride on the middle convolution, as torchvision does ("v1.5"), and
             not on the first 1x1, as the paper does. Shapes and parameters are the same; more is
             computed, and less thrown away, since a 1x1 with stride 2 skips three of four positions.
 
@@ -239,8 +239,8 @@ def resnet50(in_channels=3, num_classes=6, v1_5=False, small=False):
         layers = OrderedDict(stem=small_stem(in_channels, channels))
     else:
         layers = OrderedDict(stem=stem(in_channels, channels))
-        layers["stem"][-1].padding = 0
-    layers["stem"][1].eps = 1e-3
+        layers["stem"][-1].padding = 0  # of the max-pool
+    layers["stem"][1].eps = 1e-3  # of batch norm
     for name, depth, width, stride in RESNET50_STAGES:
         filters = [width // part, width // part, 4 * width // part]
         first = convolutional_block(channels, filters, stride=stride, v1_5=v1_5)

@@ -6,4 +6,5 @@ def setup(app):
         for listener in list(listeners):
             if listener.handler.__module__ == "sphinx_thebe":
                 app.disconnect(listener.id)
+    app.registry.css_files = [file for file in app.registry.css_files if file[0] != "sphinx-thebe.css"]
     return {"parallel_read_safe": True, "parallel_write_safe": True}
