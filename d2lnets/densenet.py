@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as compute_twice
 
 from d2lnets.arguments import require_positive
-from d2lnets.resnet import small_stem, stem
+from d2lnets.resnet import head, small_stem, stem
 
 
 class DenseLayer(nn.Sequential):
@@ -147,11 +147,5 @@ def densenet(
         if i < len(blocks):
             layers[f"transition{i}"] = transition_block(channels, channels // 2)
             channels //= 2
-    layers["head"] = nn.Sequential(
-        nn.BatchNorm2d(channels),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(channels, num_classes),
-    )
+    layers["head"] = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), *head(channels, num_classes))
     return nn.Sequential(layers)

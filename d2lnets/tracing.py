@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
-class Stage:
+class TracedStage:
     """One row of a trace.
 
     Attributes:
@@ -172,7 +172,7 @@ def _stages(layers, depth, reaches, prefix=""):
         if not stage.executed:  # a mere container, such as a ModuleList: its members count
             yield from _stages(inside, depth + 1, reaches, name + ".")
             continue
-        yield Stage(
+        yield TracedStage(
             name=name,
             output_shape=tuple(stage.output_size[1:]),
             parameters=0 if stage.is_recursive else _count(stage.module),

@@ -2,13 +2,13 @@
 
 import functools
 import http.server
-import os
 import shutil
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import lacking
 from playwright.sync_api import sync_playwright
 
 HTML = Path(__file__).parent.parent / "_build" / "html"
@@ -16,13 +16,12 @@ PAGES = ["book/index.html", "book/resnet18.html", "book/networks.html"]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-HOW_TO = "no Chromium or Chrome: install one, for example with apt-get install chromium"
 
 
 @pytest.fixture(scope="module")
 def browser():
     if BROWSER is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(HOW_TO)
+        lacking("Chromium or Chrome", "install one, for example with apt-get install chromium")
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
         browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
