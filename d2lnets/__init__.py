@@ -1,6 +1,7 @@
 """Residual, Inception and dense networks, small and exact: the package under the book."""
 
 from d2lnets import imagenet
+from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import DataError, FashionMNIST, Split, batches, load_fashion_mnist
 from d2lnets.densenet import DenseBlock, densenet, transition_block
 from d2lnets.googlenet import Inception, googlenet
@@ -9,21 +10,24 @@ from d2lnets.resnet import (
     Residual,
     cifar_resnet,
     convolutional_block,
+    fast_resnet,
     identity_block,
     resnet18,
     resnet50,
     resnet_block,
 )
-from d2lnets.runs import Run, load_runs
+from d2lnets.runs import Run, compare, load_runs
 from d2lnets.tracing import Trace, trace_shapes
-from d2lnets.training import DivergedError, Recipe, Score, evaluate, fit, pick_device
+from d2lnets.training import DivergedError, Interrupted, Recipe, Score, evaluate, fit, pick_device
 
 __all__ = [
+    "CheckpointError",
     "DataError",
     "DenseBlock",
     "DivergedError",
     "FashionMNIST",
     "Inception",
+    "Interrupted",
     "Recipe",
     "Residual",
     "Run",
@@ -33,9 +37,11 @@ __all__ = [
     "batches",
     "cifar_resnet",
     "classify",
+    "compare",
     "convolutional_block",
     "densenet",
     "evaluate",
+    "fast_resnet",
     "fit",
     "googlenet",
     "identity_block",

@@ -1,67 +1,210 @@
-"""The command line: ``python -m d2lnets train resnet18 --seeds 0 1 2``."""
+"""The command line: ``python -m d2lnets --help``."""
 
 import argparse
+import inspect
+import re
 import sys
 import tempfile
-from dataclasses import fields
+from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
+from tqdm import tqdm
 
-import d2lnets
+from d2lnets import parallel
+from d2lnets.bench import convolution_peak, training_speed
+from d2lnets.checkpoint import CheckpointError
+from d2lnets.data import DataError, load_fashion_mnist
+from d2lnets.networks import NETWORKS, SMALL, build
+from d2lnets.runs import compare, load_all, machine
+from d2lnets.tracing import trace_shapes
+from d2lnets.training import RECIPES, DivergedError, Interrupted, Recipe, evaluate, fit, pick_device
 
-NETWORKS = {"resnet18": d2lnets.resnet18}
+EXAMPLES = {
+    "train": """
+  python -m d2lnets train resnet18-small --epochs 3
+  python -m d2lnets train resnet20 plain20 --seeds 0 1 2 --out my-runs
+  python -m d2lnets train resnet20 plain20 --seeds 0 1 2 --out my-runs --resume
+  python -m d2lnets train resnet18 --recipe d2l --seed 0
+  accelerate launch -m d2lnets train resnet18 --batch-size 512 --lr 0.4""",
+    "runs": """
+  python -m d2lnets runs
+  python -m d2lnets runs resnet20 plain20 --plot curves.png
+  python -m d2lnets runs --from my-runs""",
+    "trace": """
+  python -m d2lnets trace googlenet
+  python -m d2lnets trace densenet --image-size 224""",
+    "bench": """
+  python -m d2lnets bench fast-resnet resnet18-small
+  python -m d2lnets bench resnet18 --image-size 96 --batch-size 64""",
+}
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m d2lnets", description="Networks of the book, on Fashion-MNIST.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser(
-        "train",
-        help="train a network on all training images and write a JSON file for each seed",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = argparse.ArgumentParser(
+        prog="python -m d2lnets", description="Train, compare and look into the networks of the book."
     )
-    train.add_argument("network", choices=sorted(NETWORKS))
-    train.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run for each")
-    train.add_argument("--out", type=Path, default=Path("runs"), help="folder for the JSON files")
-    train.add_argument("--device", help="for example cpu or cuda; by default the best there is")
-    for field in fields(d2lnets.Recipe):
-        if field.type is not bool:
-            train.add_argument("--" + field.name.replace("_", "-"), type=field.type, default=field.default, help=" ")
-    train.add_argument("--no-augment", dest="augment", action="store_false", help="neither shift nor mirror images")
-    train.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_train(_command(commands, "train", "train networks on Fashion-MNIST, and write a JSON file for each seed"))
+    runs = _command(commands, "runs", "list recorded runs, compare networks, plot their curves")
+    runs.add_argument("networks", nargs="*", metavar="NAME", help="only these; by default all that have runs")
+    runs.add_argument("--from", dest="folder", type=Path, help="folder of JSON files; by default the package's own")
+    runs.add_argument("--plot", type=Path, metavar="FILE", help="draw the validation curves, as PNG, PDF or SVG")
+    trace = _command(commands, "trace", "a network's shapes, parameters and multiply-adds by stage")
+    trace.add_argument("network", metavar="NAME", help=", ".join(NETWORKS))
+    trace.add_argument("--image-size", type=int, help="height and width; by default 28, or 96 for the source's own")
+    bench = _command(commands, "bench", "images/s of training on this machine, and how near its peak that is")
+    bench.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
+    bench.add_argument("--image-size", type=int, default=28, help="(default: 28)")
+    bench.add_argument("--batch-size", type=int, default=128, help="(default: 128)")
+    bench.add_argument("--device", help="for example cpu or cuda; by default the best there is")
     options = parser.parse_args(arguments)
-    recipe, paths = _check(options, parser)
     try:
-        data = d2lnets.load_fashion_mnist()
-        for seed, path in paths.items():
-            torch.manual_seed(seed)
-            net = NETWORKS[options.network]()
-            run = d2lnets.fit(net, data, recipe, seed=seed, device=options.device)
-            run.network = options.network
-            run.test = d2lnets.evaluate(net, data.test, options.device)._asdict()
-            run.save(path)
-            print(f"{path}\n{run}\ntest accuracy {run.test['accuracy']:.4f} after {run.seconds:,.0f} s\n", flush=True)
-    except (d2lnets.DataError, d2lnets.DivergedError) as error:
+        globals()[f"_{options.command}"](options)
+    except (CheckpointError, DataError, DivergedError, MemoryError, OSError, ValueError) as error:
         sys.exit(f"d2lnets: {error}")
+    except Interrupted as stop:
+        print(f"\nd2lnets: {stop}.\nGo on with the same command and --resume.", file=sys.stderr)
+        sys.exit(130)
 
 
-def _check(options, parser):
-    """Refuse before any work what would fail after it; the recipe, and the file for each seed."""
+def _command(commands, name, purpose):
+    return commands.add_parser(
+        name,
+        help=purpose,
+        description=purpose[0].upper() + purpose[1:] + ".",
+        epilog=f"examples:{EXAMPLES[name]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_train(train):
+    train.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
+    train.add_argument("--recipe", choices=RECIPES, default="book", help="which the settings below depart from")
+    train.add_argument("--seed", "--seeds", dest="seeds", type=int, nargs="+", default=[0], help="one run for each")
+    train.add_argument("--out", type=Path, default=Path("runs"), help="folder for what is written (default: runs)")
+    train.add_argument("--resume", action="store_true", help="go on with runs that were begun; keep finished ones")
+    train.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
+    train.add_argument("--device", help="for example cpu or cuda; by default the best there is")
+    train.add_argument("--compile", action="store_true", help="with torch.compile, which pays in long trainings")
+    settings = train.add_argument_group("settings of the recipe")
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+?)(?=\n {4}\w|\Z)", inspect.getdoc(Recipe), re.M | re.S))
+    for field in fields(Recipe):
+        meaning = " ".join(meanings[field.name].replace("`", "").split()).replace("%", "%%")
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": _type_of(field)}
+        settings.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{meaning.rstrip('.')} (book: {field.default}; d2l: {getattr(RECIPES['d2l'], field.name)})",
+            **kind,
+        )
+
+
+def _type_of(field):
+    if field.type in (int, float):
+        return field.type
+    number = int if field.type == int | None else float
+
+    def number_or_none(text):
+        return None if text.lower() == "none" else number(text)
+
+    number_or_none.__name__ = f"{number.__name__} or none"  # argparse shows it
+    return number_or_none
+
+
+def _train(options):
+    """Refuse before any work what would fail after it; then train."""
+    given = {field.name: vars(options)[field.name] for field in fields(Recipe) if field.name in options}
+    recipe = replace(RECIPES[options.recipe], **given)
+    device = _device(options.device)
+    size = recipe.image_size or 28
+    for network in options.networks:
+        trace_shapes(build(network), (1, size, size))  # refuses images that are too small
+    for given, what in ((options.networks, "NAME"), (options.seeds, "--seeds")):
+        twice = [str(each) for each, count in Counter(given).items() if count > 1]
+        if twice:
+            raise ValueError(f"{what} has {', '.join(twice)} twice")
+    if min(options.seeds) < 0:
+        raise ValueError(f"--seeds must be whole numbers of at least 0, got {min(options.seeds)}")
     try:
-        recipe = d2lnets.Recipe(**{field.name: getattr(options, field.name) for field in fields(d2lnets.Recipe)})
-        torch.empty(0, device=options.device)
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()
-    except (ValueError, RuntimeError, AssertionError, OSError) as error:
-        parser.error(str(error))
-    paths = {seed: options.out / f"{options.network}-seed{seed}.json" for seed in options.seeds}
-    if len(paths) < len(options.seeds) or not all(0 <= seed < 2**63 for seed in paths):
-        parser.error(f"--seeds must be different whole numbers from 0 to 2^63 - 1, got {options.seeds}")
-    existing = [str(path) for path in paths.values() if path.exists()]
-    if existing and not options.overwrite:
-        parser.error(f"{', '.join(existing)}: there already; use another --out or --overwrite")
-    return recipe, paths
+    except OSError as error:
+        raise ValueError(f"--out: cannot write to the folder {options.out} ({error.strerror})") from error
+    jobs = [
+        (network, seed, options.out / f"{network}-seed{seed}.json", options.out / f"{network}-seed{seed}.safetensors")
+        for network in options.networks
+        for seed in options.seeds
+    ]
+    there = [str(path) for *_, record, checkpoint in jobs for path in (record, checkpoint) if path.exists()]
+    if there and not (options.overwrite or options.resume):
+        raise ValueError(f"{', '.join(there)}: there already; --resume goes on, --overwrite begins anew")
+    data = load_fashion_mnist()
+    if recipe.score_test:
+        data = data.without_validation()
+    for network, seed, record, checkpoint in jobs:
+        if options.resume and record.exists():
+            _say(f"{record} is finished")
+            continue
+        torch.manual_seed(seed)
+        net = build(network)
+        run = fit(net, data, recipe, seed, device, checkpoint, options.resume, compile=options.compile, name=network)
+        run.test = evaluate(net, data.test, device, recipe)._asdict()
+        if parallel.is_first():
+            run.save(record)
+        _say(f"{record}\n{run}\ntest accuracy {run.test['accuracy']:.4f} after {run.seconds:,.0f} s\n")
+
+
+def _device(name):
+    """The device of that name, which is there."""
+    try:
+        device = pick_device(name)
+        torch.empty(0, device=device)
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = re.split("[.\n]", str(error))[0]
+        raise ValueError(f"--device {name}: {reason}") from error
+
+
+def _say(text):
+    if parallel.is_first():
+        print(text, flush=True)
+
+
+def _runs(options):
+    runs = load_all(options.folder)
+    known = {run.network for run in runs}
+    for network in options.networks:
+        if network not in known:
+            raise ValueError(f"no runs of {network!r}; there are runs of {', '.join(sorted(known)) or 'no network'}")
+    runs = [run for run in runs if run.network in (options.networks or known)]
+    print(compare(runs))
+    if options.plot:
+        from d2lnets import plots
+
+        plots.compare_runs(runs, options.plot)
+        print(options.plot)
+
+
+def _trace(options):
+    net = build(options.network)
+    size = options.image_size or (28 if options.network in SMALL else 96)
+    print(trace_shapes(net, (1, size, size)))
+
+
+def _bench(options):
+    recipe = replace(Recipe(), image_size=options.image_size, batch_size=options.batch_size)
+    device = _device(options.device)
+    peak = convolution_peak(device)
+    rows = []
+    for name in tqdm(options.networks, unit="network", leave=False, disable=None):
+        images, operations = training_speed(build(name), recipe, device)
+        rows.append([name, round(images), operations / 1e9, operations / peak])
+    where = machine(device)
+    print(f"{where['processor']}, {where['threads']} threads, convolutions at best {peak / 1e9:,.0f} GFLOP/s")
+    print(tabulate(rows, ["network", "images/s", "GFLOP/s", "of the best"], floatfmt=("", "", ",.0f", ".0%")))
 
 
 if __name__ == "__main__":

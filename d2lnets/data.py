@@ -85,6 +85,12 @@ class FashionMNIST:
         sizes = f"{len(self.train):,} train, {len(self.validation):,} validation, {len(self.test):,} test"
         return f"Fashion-MNIST: {sizes}"
 
+    def without_validation(self):
+        """The same data with the validation images among the training images, and the test images in their place."""
+        images = torch.cat([self.train.images, self.validation.images])
+        train = Split(images, torch.cat([self.train.labels, self.validation.labels]))
+        return replace(self, train=train, validation=self.test)
+
     def take(self, examples):
         """The same data with only the first `examples` training images."""
         if not 0 < examples <= len(self.train):
@@ -210,8 +216,21 @@ def normalize(images):
     return (images.float() - PIXEL_MEAN) / PIXEL_STD
 
 
-def shift_and_flip(images, generator=None, pixels=2):
-    """Move each image by up to `pixels` in each direction, black moving in; mirror half of them.
+def enlarge(images, size):
+    """Resize images to `size` pixels in height and width, bilinearly.
+
+    Shapes: (N, C, H, W) -> (N, C, size, size).
+    """
+    return F.interpolate(images, size=(size, size), mode="bilinear")
+
+
+def seeded(*numbers):
+    """A CPU generator whose draws depend on these whole numbers alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+def shift_and_flip(images, generator=None, pixels=2, flip=True):
+    """Move each image by up to `pixels` in each direction, black moving in; with `flip` mirror half of them.
 
     All images at once, on their own device. `generator` is a CPU generator.
 
@@ -219,7 +238,7 @@ def shift_and_flip(images, generator=None, pixels=2):
     """
     n, _, height, width = images.shape
     shifts = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5 * flip
     rows = torch.arange(height) + shifts[0]  # (N, H), where each row of the result comes from
     columns = torch.arange(width).expand(n, width)
     columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]  # (N, W)
@@ -240,16 +259,14 @@ def batch_indices(order, batch_size):
     return indices
 
 
-def batches(split, batch_size, augment=False, generator=None):
-    """Yield (images, labels), normalised, on the split's device.
+def batches(split, batch_size, generator=None, prepare=normalize):
+    """Yield (images, labels) on the split's device; with a `generator` (on the CPU) in random order.
 
-    With a `generator` (on the CPU) the order is random; with `augment` images are shifted and flipped.
+    Args:
+        prepare: makes uint8 images of shape (N, 1, 28, 28) what is yielded, float32.
 
     Shapes: (batch_size, 1, 28, 28) and (batch_size,); the last batch may be smaller, see `batch_indices`.
     """
     order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
     for index in batch_indices(order.to(split.images.device), batch_size):
-        images, labels = split.images[index], split.labels[index]
-        if augment:
-            images = shift_and_flip(images, generator)
-        yield normalize(images), labels
+        yield prepare(split.images[index]), split.labels[index]

@@ -4,9 +4,9 @@ All are narrow enough for a phone, use the colour-blind safe palette of Okabe an
 shape or line style too, so that they survive black-and-white print.
 """
 
+import itertools
 import math
 from contextlib import contextmanager
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
@@ -31,12 +31,16 @@ STYLE = {
 
 
 @contextmanager
-def _figure(height, columns=1):
-    """A figure in the book's style, `height` inches high; shown at the end of the ``with`` block."""
+def _figure(height, columns=1, path=None):
+    """A figure in the book's style, `height` inches high; shown or, with a path, saved after the ``with`` block."""
     with plt.rc_context(STYLE):
-        _, axes = plt.subplots(1, columns, figsize=(WIDTH, height))
+        figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height))
         yield axes
-        plt.show()
+        if path is None:
+            plt.show()
+        else:
+            figure.savefig(path)
+            plt.close(figure)
 
 
 def show_images(split, count=10):
@@ -67,7 +71,7 @@ def _draw_block(axis, title, shortcut):
     for layer, y in zip(layers, heights):
         _box(axis, 0, y, layer, BLUE if "conv" in layer else GREY)
     _arrow(axis, [(0, 8.3), (0, 7.3)])
-    for above, below in pairwise(heights):
+    for above, below in itertools.pairwise(heights):
         _arrow(axis, [(0, above - 0.4), (0, below + 0.4)])
     _arrow(axis, [(0, 2.1), (0, 1.55)])
     _arrow(axis, [(0, 1.05), (0, 0.7)])
@@ -171,3 +175,22 @@ def plot_runs(recorded, live=None):
             axis.plot(seen, accuracy, ":", color=RED, marker="s", ms=5, label="live, validation")
         axis.set(xlabel=f"epochs of {recorded[0].examples:,} images", ylabel="accuracy", xlim=(0, None))
         axis.legend(loc="lower right")
+
+
+def compare_runs(runs, path=None):
+    """Validation accuracy by epoch, mean and range over the seeds, of each network in `runs`.
+
+    Args:
+        path: save the figure there instead of showing it.
+    """
+    groups = {}
+    for run in runs:
+        groups.setdefault((run.network, len(run.epochs)), []).append(run)
+    lines = itertools.product(("-", "--", ":", "-."), (BLUE, ORANGE, GREEN, RED, GREY))
+    with _figure(3.6, path=path) as axis:
+        for ((network, epochs), group), (line, color) in zip(groups.items(), lines):
+            values = torch.tensor([[epoch["validation_accuracy"] for epoch in run.epochs] for run in group])
+            axis.plot(range(1, epochs + 1), values.mean(0), line, color=color, label=network)
+            axis.fill_between(range(1, epochs + 1), values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
+        axis.set(xlabel="epoch", ylabel="validation accuracy", xlim=(0, None))
+        axis.legend(loc="lower right", fontsize=8)

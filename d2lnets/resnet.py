@@ -307,3 +307,43 @@ def cifar_resnet(depth, width=16, residual=True, in_channels=1, num_classes=10):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # He et al. 2015
     return net
+
+
+class PooledResidual(nn.Module):
+    """Half the size, then a residual block of one convolution (Page 2018, simplified).
+
+    A 3x3 convolution, max-pool, batch norm and ReLU make x; the output is x + relu(bn(conv(x))).
+    Pooling comes before batch norm, which then costs a quarter.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2)).
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.out_channels = out_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(F.max_pool2d(self.conv1(x), 2)))  # H and W halved
+        return x + F.relu(self.bn2(self.conv2(x)))
+
+
+def fast_resnet(widths=(16, 64, 128), in_channels=1, num_classes=10):
+    """A small residual network that learns Fashion-MNIST in seconds, for 28x28 (after Page 2018).
+
+    A 3x3 convolution of ``widths[0]`` channels, a `PooledResidual` for each width, and a linear layer.
+
+    Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits. H and W at least 8.
+
+    Reference: Page, "How to Train Your ResNet", Myrtle.ai, 2018.
+    """
+    channels = widths[0]
+    layers = OrderedDict(stem=small_stem(in_channels, channels))
+    for i, width in enumerate(widths, 1):
+        layers[f"stage{i}"] = PooledResidual(channels, width)
+        channels = width
+    layers["head"] = head(channels, num_classes)
+    return nn.Sequential(layers)

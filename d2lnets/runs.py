@@ -3,12 +3,21 @@
 import json
 import os
 import platform
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 from tabulate import tabulate
+
+from d2lnets import parallel
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 RECORDED = Path(__file__).parent / "runs"
 
@@ -18,41 +27,49 @@ class Run:
     """One training run.
 
     Attributes:
+        network: its name; empty where `fit` got none.
         recipe: the fields of its `Recipe`.
         seed: of order, augmentation and, in a recorded run, of the initial weights.
         examples: training images an epoch.
         parameters: of the network.
-        machine: processor, cores and threads used, device, operating system.
+        precision: ``"bf16"`` or ``"fp16"`` for mixed precision, ``"no"`` for float32.
+        machine: processor, cores, threads of a process, processes, device, operating system.
         versions: of Python and the libraries.
+        first_losses: the mean loss of each of the first steps, in nats.
         epochs: for each, ``train_loss`` and ``train_accuracy`` (means over the epoch's batches, as they
-            were trained on), ``validation_loss`` and ``validation_accuracy`` (after it; None without
-            validation images), ``seconds`` and ``cpu_seconds`` (of training, without validation).
-        network: its name, in a recorded run.
+            were trained on, label smoothing included), ``validation_loss`` and ``validation_accuracy``
+            (after it; None without validation images), ``seconds`` and ``cpu_seconds`` (of training,
+            without validation).
+        peak_memory: the largest size of the process while it trained, on an accelerator of the
+            memory allocated there, in bytes.
         test: ``loss`` and ``accuracy`` on the test images, read once after the last epoch, or None.
     """
 
+    network: str
     recipe: dict
     seed: int
     examples: int
     parameters: int
+    precision: str
     machine: dict
     versions: dict
+    first_losses: list = field(default_factory=list)
     epochs: list = field(default_factory=list)
-    network: str = ""
+    peak_memory: int = 0
     test: dict | None = None
 
-    FORMAT = 1
+    FORMAT = 2
 
-    def add_epoch(self, train, validation, seconds, cpu_seconds):
-        """Append an epoch's `Score` on the training and the validation images, and what it took."""
+    def add_epoch(self, progress, score):
+        """Append an epoch: its `Progress` at the end, and the `Score` on the validation images, or None."""
         self.epochs.append(
             {
-                "train_loss": train.loss,
-                "train_accuracy": train.accuracy,
-                "validation_loss": validation and validation.loss,
-                "validation_accuracy": validation and validation.accuracy,
-                "seconds": seconds,
-                "cpu_seconds": cpu_seconds,
+                "train_loss": progress.loss / progress.examples,
+                "train_accuracy": progress.correct / progress.examples,
+                "validation_loss": score and score.loss,
+                "validation_accuracy": score and score.accuracy,
+                "seconds": progress.seconds,
+                "cpu_seconds": progress.cpu_seconds,
             }
         )
 
@@ -60,6 +77,16 @@ class Run:
     def seconds(self):
         """Of training, without validation."""
         return sum(epoch["seconds"] for epoch in self.epochs)
+
+    @property
+    def cpu_seconds(self):
+        """Of training, over all threads and processes, without validation."""
+        return sum(epoch["cpu_seconds"] for epoch in self.epochs)
+
+    @property
+    def images_per_second(self):
+        """Of training, by the clock."""
+        return self.examples * len(self.epochs) / self.seconds
 
     def save(self, path):
         """Write the run to a JSON file; the file is whole or not there."""
@@ -118,7 +145,7 @@ def load_runs(network):
     Raises:
         ValueError: there are none; the message names the networks that have some.
     """
-    runs = [Run.load(path) for path in sorted(RECORDED.glob("*.json"))]
+    runs = load_all()
     of_network = sorted((run for run in runs if run.network == network), key=lambda run: run.seed)
     if not of_network:
         known = ", ".join(sorted({run.network for run in runs})) or "no network"
@@ -126,8 +153,84 @@ def load_runs(network):
     return of_network
 
 
+def load_all(folder=None):
+    """All runs in a folder; without one, those that ship with the package.
+
+    Raises:
+        ValueError: there is no such folder, or a JSON file in it is no run.
+    """
+    folder = RECORDED if folder is None else Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    return [Run.load(path) for path in sorted(folder.glob("*.json"))]
+
+
+@dataclass(repr=False)
+class Comparison:
+    """Networks side by side: means over the seeds, and the standard deviation of the test accuracy."""
+
+    rows: list
+
+    HEADERS = ("network", "parameters", "seeds", "epochs", "validation", "test", "s.d.", "CPU-s", "images/s", "peak MB")
+
+    def _table(self, style):
+        return tabulate(self.rows, self.HEADERS, tablefmt=style, floatfmt=",.4f", intfmt=",", missingval="-")
+
+    def __repr__(self):
+        return self._table("simple")
+
+    def _repr_html_(self):
+        return self._table("html")
+
+
+def compare(runs):
+    """The `Comparison` of recorded runs, a row for each network and recipe, the most accurate first."""
+    groups = {}
+    for run in runs:
+        groups.setdefault((run.network, json.dumps(run.recipe)), []).append(run)
+    rows = []
+    for (network, _), group in groups.items():
+        tests = [run.test["accuracy"] for run in group if run.test]
+        last = [run.epochs[-1]["validation_accuracy"] for run in group]
+        rows.append(
+            [
+                network,
+                group[0].parameters,
+                len(group),
+                len(group[0].epochs),
+                None if None in last else mean(last),
+                mean(tests) if tests else None,
+                stdev(tests) if len(tests) > 1 else None,
+                round(mean(run.cpu_seconds for run in group)),
+                round(mean(run.images_per_second for run in group)),
+                round(mean(run.peak_memory for run in group) / 1e6),
+            ]
+        )
+    return Comparison(sorted(rows, key=lambda row: -(row[5] or 0)))
+
+
+@contextmanager
+def peak_memory(run, device):
+    """Note in a `Run` the most memory that was in use at a time inside the ``with`` block."""
+    cuda = device.type == "cuda"
+    peak = Path("/proc/self/clear_refs")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    elif peak.is_file():
+        with suppress(OSError):
+            peak.write_text("5")  # Linux: the peak counts from here
+    yield
+    if cuda:
+        used = torch.cuda.max_memory_allocated(device)
+    elif resource is None:
+        used = 0  # Windows
+    else:
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    run.peak_memory = max(run.peak_memory, used)
+
+
 def machine(device):
-    """What this process runs on: processor, cores, threads, device, operating system."""
+    """What this process runs on: processor, cores, threads, processes, device, operating system."""
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -137,6 +240,7 @@ def machine(device):
         "processor": processor or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": parallel.processes(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "system": platform.system(),
     }

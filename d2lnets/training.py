@@ -1,52 +1,125 @@
 """Train a network on Fashion-MNIST and measure it: the recipe, the loop, the score."""
 
 import math
+import signal
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from numbers import Real
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from d2lnets.arguments import require_positive
-from d2lnets.data import batch_indices, batches
-from d2lnets.runs import Run, machine, versions
+from d2lnets import parallel
+from d2lnets.arguments import require_number, require_positive
+from d2lnets.checkpoint import Checkpoint, Progress
+from d2lnets.data import Split, batch_indices, batches, enlarge, normalize, seeded, shift_and_flip
+from d2lnets.runs import Run, machine, peak_memory, versions
+
+SAVE_SECONDS = 120  # between two saves within an epoch
+FIRST_LOSSES = 10  # so many are recorded, for a test that trains again
+STEPS_AHEAD = 20  # an accelerator works on so many before their losses are read
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: everything but the network, the data and the seed.
 
-    SGD with Nesterov momentum; the learning rate rises to `lr` over the first 30 % of the steps and
-    falls to nearly zero over the rest, along cosines (``torch.optim.lr_scheduler.OneCycleLR``).
+    The optimiser is SGD. `Recipe()` is the book's recipe; `D2L` is the one of *Dive into Deep Learning*.
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: examples a step.
+        batch_size: examples a step, over all processes.
         lr: highest learning rate.
-        momentum: of SGD.
+        warmup: fraction of the steps in which the rate rises in a straight line from 0 to `lr`, to fall
+            in a straight line to 0 over the rest; None keeps it at `lr`.
+        momentum: of SGD, in Nesterov's form; 0 for none.
         weight_decay: factor of the parameters that is added to their gradients.
-        augment: shift by up to 2 pixels and mirror half of the images (`shift_and_flip`).
+        label_smoothing: part of each label that is spread over all classes.
+        shift: move each image by up to so many pixels in each direction (`shift_and_flip`).
+        flip: mirror half of the images.
+        normalize: pixels to mean 0 and standard deviation 1 (`normalize`); otherwise to the range 0 to 1.
+        image_size: enlarge the images to so many pixels, bilinearly; None leaves them at 28.
+        average: decay of the exponential moving average of weights, which is what is scored; None for none.
+        flip_test: score the mean of the logits of an image and its mirror image.
+        clip: largest norm of the gradient, which is scaled down to it; None for no limit.
+        xavier: draw the weights of convolutions and linear layers anew, uniformly (Glorot and Bengio 2010).
+        mixed_precision: compute in 16 bits where the device has them in hardware, see `precision`.
+        score_test: train on all 60,000 images, and score the test images after every epoch, as d2l does
+            (`FashionMNIST.without_validation`). Then no choice may be made by these scores.
     """
 
     epochs: int = 6
     batch_size: int = 128
-    lr: float = 0.1
+    lr: float = 0.2
+    warmup: float | None = 0.25
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    augment: bool = True
+    label_smoothing: float = 0.1
+    shift: int = 2
+    flip: bool = True
+    normalize: bool = True
+    image_size: int | None = None
+    average: float | None = None
+    flip_test: bool = True
+    clip: float | None = None
+    xavier: bool = False
+    mixed_precision: bool = True
+    score_test: bool = False
 
     def __post_init__(self):
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
-        for name, low, high in (("lr", 0, math.inf), ("momentum", 0, 1)):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) and low < value < high):
-                raise ValueError(f"{name} must be a number above {low} and below {high}, got {value!r}")
-        if not (isinstance(self.weight_decay, Real) and 0 <= self.weight_decay < math.inf):
-            raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
+        for name in ("lr", "clip", "image_size"):
+            require_number(getattr(self, name), name, above=0, optional=name != "lr")
+        for name in ("warmup", "average"):
+            require_number(getattr(self, name), name, above=0, below=1, optional=True)
+        for name in ("momentum", "label_smoothing"):
+            require_number(getattr(self, name), name, least=0, below=1)
+        for name in ("weight_decay", "shift"):
+            require_number(getattr(self, name), name, least=0)
+
+    def rate(self, progress):
+        """The learning rate when the fraction `progress` of all steps is done."""
+        if self.warmup is None:
+            return self.lr
+        return self.lr * min(progress / self.warmup, (1 - progress) / (1 - self.warmup))
+
+    def prepare(self, images):
+        """uint8 images as the network gets them, float32.
+
+        Shapes: (N, 1, H, W) -> (N, 1, image_size, image_size).
+        """
+        images = normalize(images) if self.normalize else images.float() / 255
+        return images if self.image_size is None else enlarge(images, self.image_size)
+
+
+BOOK = Recipe()
+
+D2L = Recipe(
+    epochs=10,
+    lr=0.01,
+    warmup=None,
+    momentum=0.0,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    shift=0,
+    flip=False,
+    normalize=False,
+    image_size=96,
+    flip_test=False,
+    xavier=True,
+    mixed_precision=False,
+    score_test=True,
+)
+"""Zhang, Lipton, Li, Smola, *Dive into Deep Learning* 1.0.3, Sec. 8.6: plain SGD at a constant rate."""
+
+PLAIN = Recipe(flip_test=False)  # what `evaluate` takes by default
+
+RECIPES = {"book": BOOK, "d2l": D2L}
 
 
 class Score(NamedTuple):
@@ -60,6 +133,10 @@ class DivergedError(FloatingPointError):
     """The loss became infinite or not a number."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training was stopped by the user, after its state was saved."""
+
+
 def pick_device(device=None):
     """`device` as a ``torch.device``; without one the accelerator (CUDA, MPS, ...) where there is one, else the CPU."""
     if device is not None:
@@ -67,85 +144,241 @@ def pick_device(device=None):
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
-def fit(net, data, recipe=Recipe(), seed=0, device=None):
+def precision(device):
+    """In what a network is best trained on a device: ``"bf16"``, ``"fp16"``, or ``"no"`` for float32.
+
+    A CPU gets bf16 only with matrix units for it (Intel's AMX); others compute it more slowly than float32.
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "no"
+
+
+def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=False, steps=None, compile=False, name=""):
     """Train `net` in place on ``data.train``; score ``data.validation`` after every epoch.
 
-    With the same weights, `seed`, machine and versions the numbers come out the same. The seed
-    decides order and augmentation; what the network draws itself (dropout) follows it too, and the
-    caller's random state is left alone. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
+    With the same weights, `seed`, machine, threads and versions the numbers come out the same. Order,
+    augmentation and what the network itself draws (dropout) depend on seed, epoch and step alone, and
+    the caller's random state is left alone. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
+
+    Under ``accelerate launch`` or ``torchrun`` the processes share every batch, and train as one would.
 
     Args:
         data: has ``train`` and ``validation``, as `load_fashion_mnist` returns.
         device: see `pick_device`. The network stays there.
+        checkpoint: a file for the state, written after every epoch and every two minutes. With it,
+            Ctrl-C (or SIGTERM) stops the training after the step at hand, and saves.
+        resume: go on from `checkpoint`, or start if it is not there. The result equals that of an
+            uninterrupted training, number for number.
+        steps: stop after so many in all, before the recipe's end.
+        compile: with ``torch.compile``: first tens of seconds, then faster steps.
+        name: the network's, for the record.
 
     Returns:
         A `Run`: recipe, seed, machine, versions, and loss, accuracy and seconds of each epoch.
 
     Raises:
+        CheckpointError: the checkpoint cannot be written or read, or is of another training.
         DivergedError: the loss became infinite or not a number; it names the step.
+        Interrupted: a signal came; the state is in `checkpoint`.
+        MemoryError: the device has too little memory.
     """
-    device = pick_device(device)
-    net.to(device, memory_format=torch.channels_last)
-    train, validation = data.train.to(device), data.validation.to(device)
-    steps = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
-    optimizer = torch.optim.SGD(
-        net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=recipe.epochs * steps + 1, cycle_momentum=False
-    )
-    generator = torch.Generator().manual_seed(seed)
-    run = Run(
-        recipe=asdict(recipe),
-        seed=seed,
-        examples=len(train),
-        parameters=sum(p.numel() for p in net.parameters()),
-        machine=machine(device),
-        versions=versions(),
-    )
-    with torch.random.fork_rng(), tqdm(total=recipe.epochs * steps, unit="batch", mininterval=0.5, leave=False) as bar:
-        torch.manual_seed(seed)
-        for epoch in range(1, recipe.epochs + 1):
+    return Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
+
+
+class Trainer:
+    """The loop of `fit`: `step` is what happens to a batch, `train` what happens around the steps."""
+
+    def __init__(self, net, recipe=BOOK, seed=0, device=None, compile=False):
+        device = pick_device(device)
+        self.accelerator = parallel.start(device, precision(device) if recipe.mixed_precision else "no", compile)
+        self.device = self.accelerator.device
+        self.net, self.recipe, self.seed = net.to(self.device, memory_format=torch.channels_last), recipe, seed
+        if recipe.xavier:
+            draw_xavier(net, seed)
+        self.average = None
+        if recipe.average is not None:
+            self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        optimizer = torch.optim.SGD(
+            [weight for weight in net.parameters() if weight.requires_grad],
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            fused=True,
+        )
+        # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
+        self.model, self.optimizer = self.accelerator.prepare(nn.Sequential(net), optimizer)
+
+    def step(self, train, batch, rate, draws):
+        """Learn from the examples that `batch` numbers, with the learning rate `rate`.
+
+        Args:
+            draws: the generator of the augmentation.
+
+        Returns:
+            A tensor of two: the sum of the losses and the number classified correctly, in this process's share.
+        """
+        images, labels = train.images[batch], train.labels[batch]
+        if self.recipe.shift or self.recipe.flip:
+            images = shift_and_flip(images, draws, self.recipe.shift, self.recipe.flip)
+        images, labels = self.recipe.prepare(parallel.share(images)), parallel.share(labels)
+        logits = self.model(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss * parallel.processes() / len(batch))  # gradients are averaged over processes
+        if self.recipe.clip is not None:
+            self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
+
+    def train(self, data, checkpoint=None, resume=False, steps=None, name=""):
+        """Train to the recipe's end, or to `steps` steps; the `Run`."""
+        recipe, net = self.recipe, self.net
+        train, validation = data.train.to(self.device), data.validation.to(self.device)
+        run = Run(
+            network=name,
+            recipe=asdict(recipe),
+            seed=self.seed,
+            examples=len(train),
+            parameters=sum(weight.numel() for weight in net.parameters()),
+            precision=self.accelerator.mixed_precision,
+            machine=machine(self.device),
+            versions=versions(),
+        )
+        state = Checkpoint(checkpoint, run, net, self.optimizer, self.average, self.accelerator.scaler)
+        if resume:
+            state.load()
+        scored = net if self.average is None else self.average.module
+        in_epoch = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
+        end = recipe.epochs * in_epoch
+        bar = tqdm(total=end, unit="batch", mininterval=0.5, leave=False, disable=not parallel.is_first() or None)
+        with (
+            bar,
+            torch.random.fork_rng(),
+            parallel.joint(net),
+            peak_memory(run, self.device),
+            enough_memory(recipe, self.device),
+            stop_signal(checkpoint) as stop,
+        ):
+            for epoch in range(state.progress.epoch, recipe.epochs + 1):
+                before = in_epoch * (epoch - 1)
+                last = in_epoch if steps is None else min(steps - before, in_epoch)
+                self._epoch(train, state, before, last, stop, bar)
+                if last < in_epoch:
+                    state.save()
+                    return run
+                score = evaluate(scored, validation, self.device, recipe) if len(validation) else None
+                if score:
+                    require_finite(score.loss, f"on the validation images after epoch {epoch}", recipe)
+                run.add_epoch(state.progress, score)
+                state.progress = Progress(epoch + 1)
+                state.save()
+        if self.average is not None:
+            net.load_state_dict(scored.state_dict())
+        return run
+
+    def _epoch(self, train, state, before, last, stop, bar):
+        """Steps up to number `last` of this epoch, which `before` steps of earlier epochs precede."""
+        now, recipe, run = state.progress, self.recipe, state.run
+        order = torch.randperm(len(train), generator=seeded(self.seed, now.epoch))
+        batches = batch_indices(order, recipe.batch_size)
+        ahead = 1 if self.device.type == "cpu" else STEPS_AHEAD
+        self.net.train()
+        while now.step < last:
             start, cpu_start = time.perf_counter(), time.process_time()
-            net.train()
-            seen = loss_sum = correct = 0
-            for step, (images, labels) in enumerate(batches(train, recipe.batch_size, recipe.augment, generator), 1):
-                logits = net(images)
-                loss = F.cross_entropy(logits, labels)
-                _require_finite(loss.item(), f"at step {step} of {steps} in epoch {epoch}", recipe)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            done = now.step
+            results = []
+            for batch in batches[done : min(done + ahead, last)]:
+                now.step += 1
+                draws = seeded(self.seed, now.epoch, now.step)
+                torch.manual_seed(draws.initial_seed())  # for what the network draws, as dropout does
+                rate = recipe.rate((before + now.step - 0.5) / bar.total)
+                results.append(self.step(train, batch, rate, draws))
+            # What the processes tell each other: results, whether one is to stop, and the time each spent.
+            mine = torch.tensor([stop.is_set(), time.process_time() - cpu_start], device=self.device)
+            *results, (stopped, cpu_seconds) = parallel.total(torch.stack([*results, mine])).tolist()
+            now.seconds += time.perf_counter() - start
+            now.cpu_seconds += cpu_seconds
+            for step, (loss, correct) in enumerate(results, done + 1):
+                examples = len(batches[step - 1])
+                require_finite(loss, f"at step {step} of {len(batches)} in epoch {now.epoch}", recipe)
+                now.examples += examples
+                now.loss += loss
+                now.correct += correct
+                if len(run.first_losses) < FIRST_LOSSES:
+                    run.first_losses.append(loss / examples)
+            bar.set_description(f"epoch {now.epoch}/{recipe.epochs}", refresh=False)
+            bar.set_postfix_str(
+                f"loss {now.loss / now.examples:.3f}, accuracy {now.correct / now.examples:.3f}, "
+                f"{now.examples / now.seconds:,.0f} images/s",
+                refresh=False,
+            )
+            bar.n = before + now.step
+            bar.update(0)
+            if stopped or state.age > SAVE_SECONDS:
+                state.save()
+            if stopped:
+                where = f"step {now.step} of {len(batches)} in epoch {now.epoch}"
+                raise Interrupted(f"stopped after {where}; {state.path} has the state, resume goes on from there")
 
-                seen += len(labels)
-                loss_sum += loss.item() * len(labels)
-                correct += (logits.argmax(1) == labels).sum().item()
-                bar.set_description(f"epoch {epoch}/{recipe.epochs}", refresh=False)
-                bar.set_postfix_str(
-                    f"loss {loss_sum / seen:.3f}, accuracy {correct / seen:.3f}, "
-                    f"{seen / (time.perf_counter() - start):,.0f} examples/s",
-                    refresh=False,
-                )
-                bar.update()
-            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-            score = evaluate(net, validation, device) if len(validation) else None
-            if score:
-                _require_finite(score.loss, f"on the validation images after epoch {epoch}", recipe)
-            run.add_epoch(Score(loss_sum / seen, correct / seen), score, seconds, cpu_seconds)
-    return run
+
+def draw_xavier(net, seed):
+    """Draw the weights of convolutions and linear layers uniformly, as d2l does (Glorot and Bengio 2010)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight)
 
 
-def _require_finite(loss, where, recipe):
+def require_finite(loss, where, recipe):
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss is {loss} {where}: start again from fresh weights, with an lr below {recipe.lr:g}"
         )
 
 
+@contextmanager
+def enough_memory(recipe, device):
+    """Say what to do when the device's memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+            raise
+        raise MemoryError(
+            f"{device} has too little memory for {recipe.batch_size} images a step: "
+            f"use a batch_size of {max(1, recipe.batch_size // 2)} and, in proportion, a smaller lr"
+        ) from error
+
+
+@contextmanager
+def stop_signal(checkpoint):
+    """An event that Ctrl-C or SIGTERM sets inside the ``with`` block, where there is a checkpoint to save to."""
+    stop = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if checkpoint is not None and main else ()
+    before = {each: signal.signal(each, lambda *_: stop.set()) for each in signals}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 @torch.no_grad()
-def evaluate(net, split, device=None, batch_size=1000):
-    """The `Score` of `net` on a split, in eval mode; the network's mode is restored.
+def evaluate(net, split, device=None, recipe=PLAIN, batch_size=500):
+    """The `Score` of `net` on a split, in eval mode and float32; the network's mode is restored.
+
+    Args:
+        recipe: how images are prepared, and whether mirror images count too; by default they are
+            normalised, and do not.
 
     Raises:
         ValueError: the split is empty.
@@ -154,12 +387,15 @@ def evaluate(net, split, device=None, batch_size=1000):
         raise ValueError("cannot evaluate on an empty split")
     device = pick_device(device)
     net.to(device)
-    loss = correct = 0.0
+    part = Split(parallel.share(split.images), parallel.share(split.labels)).to(device)
+    sums = torch.zeros(2, device=device)
     with eval_mode(net):
-        for images, labels in batches(split.to(device), batch_size):
+        for images, labels in batches(part, batch_size, prepare=recipe.prepare):
             logits = net(images)
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            correct += (logits.argmax(1) == labels).sum().item()
+            if recipe.flip_test:
+                logits = (logits + net(images.flip(-1))) / 2
+            sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()])
+    loss, correct = parallel.total(sums).tolist()
     return Score(loss / len(split), correct / len(split))
 
 

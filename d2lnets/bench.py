@@ -1,0 +1,74 @@
+"""How fast this machine trains, and how near that is to the fastest it can."""
+
+import time
+from statistics import median
+
+import torch
+from torch import nn
+
+from d2lnets.data import Split, seeded
+from d2lnets.tracing import trace_shapes
+from d2lnets.training import BOOK, Trainer, pick_device, precision
+
+
+def seconds(work, device, repeats=5):
+    """Seconds by the clock and seconds of computing that ``work()`` takes: two lists, after one call to warm up."""
+    wait = torch.accelerator.synchronize if device.type != "cpu" else lambda: None
+    work()
+    clock, cpu = [], []
+    for _ in range(repeats):
+        wait()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        work()
+        wait()
+        clock.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    return clock, cpu
+
+
+def random_images(examples, device="cpu"):
+    """A `Split` of noise, 28x28: speed does not depend on what is on the images."""
+    generator = seeded(0)
+    images = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.randint(0, 10, (examples,), generator=generator)).to(device)
+
+
+def stepper(net, recipe=BOOK, device=None):
+    """A function without arguments that trains `net` for one step of `recipe`, data included."""
+    trainer = Trainer(net, recipe, device=device)
+    split = random_images(recipe.batch_size, trainer.device)
+    batch, draws = torch.arange(recipe.batch_size), seeded(0)
+    net.train()
+    return lambda: trainer.step(split, batch, recipe.lr, draws)
+
+
+def convolution_peak(device=None, mixed_precision=True):
+    """Most floating-point operations a second that a 3x3 convolution reaches here, forward and backward together.
+
+    The best of three layers of ResNet-18, in the precision that training uses.
+    """
+    device = pick_device(device)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision and precision(device), torch.float32)
+    best = 0.0
+    for channels, size in ((32, 28), (64, 14), (64, 24), (128, 12)):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=kind)
+        conv.to(memory_format=torch.channels_last)
+        x = torch.randn(128, channels, size, size, device=device, dtype=kind).contiguous(
+            memory_format=torch.channels_last
+        )
+        x.requires_grad_()
+        y = conv(x)
+        gradient = torch.randn_like(y)
+        clock, _ = seconds(lambda: torch.autograd.grad(conv(x), (x, conv.weight), gradient), device)  # noqa: B023
+        best = max(best, 6 * y.numel() * channels * 9 / min(clock))  # 2 operations a multiply-add, 3 products
+    return best
+
+
+def training_speed(net, recipe=BOOK, device=None):
+    """Images a second that a network trains on, and billions of floating-point operations a second."""
+    device = pick_device(device)
+    size = recipe.image_size or 28
+    work = 6 * trace_shapes(net, (1, size, size)).multiply_adds  # 2 operations, forward, and twice that backward
+    clock, _ = seconds(stepper(net, recipe, device), device)
+    images = recipe.batch_size / median(clock)
+    return images, images * work

@@ -1,0 +1,41 @@
+"""The networks of the book by name, as the command line and the recorded runs know them."""
+
+from difflib import get_close_matches
+from functools import partial
+
+from d2lnets.densenet import densenet
+from d2lnets.googlenet import googlenet
+from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
+
+SMALL = {  # for 28x28
+    "fast-resnet": fast_resnet,
+    "resnet18-small": partial(resnet18, small=True),
+    "resnet50-small": partial(resnet50, 1, 10, small=True),
+    "googlenet-small": partial(googlenet, small=True),
+    "googlenet-small-bn": partial(googlenet, small=True, batch_norm=True),
+    "densenet-small": partial(densenet, small=True),
+    "plain20": partial(cifar_resnet, 20, residual=False),
+    "plain56": partial(cifar_resnet, 56, residual=False),
+    "resnet20": partial(cifar_resnet, 20),
+    "resnet56": partial(cifar_resnet, 56),
+}
+NETWORKS = SMALL | {  # and those of the source, for 96x96
+    "resnet18": resnet18,
+    "resnet50": partial(resnet50, 1, 10),
+    "googlenet": googlenet,
+    "googlenet-bn": partial(googlenet, batch_norm=True),
+    "densenet": densenet,
+}
+
+
+def build(name):
+    """A new network, for 1 input channel and 10 classes.
+
+    Raises:
+        ValueError: there is none of that name; the message offers those with a similar one.
+    """
+    if name not in NETWORKS:
+        close = get_close_matches(name, NETWORKS, n=3, cutoff=0.4)
+        offer = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"no network is called {name!r}: {offer}There are {', '.join(NETWORKS)}")
+    return NETWORKS[name]()
