@@ -1,5 +1,5 @@
 # The commands of the README. Each first makes .venv, if it is missing or older than the requirements.
-.PHONY: book test lab refresh runs
+.PHONY: book test lab refresh runs bench
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,8 +21,11 @@ refresh: $(READY)  ## run the notebooks again and store what they print
 		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
 
-runs: $(READY)  ## train again what the book shows as recorded runs (about an hour on 2 cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m d2lnets train resnet18 --seeds 0 1 2 --epochs 6 --out d2lnets/runs --overwrite
+runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
+	sh benchmarks/record.sh
+
+bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
+	$(BIN)/python benchmarks/run.py
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'

@@ -133,8 +133,9 @@ def _train(options):
         tempfile.TemporaryFile(dir=options.out).close()
     except OSError as error:
         raise ValueError(f"--out: cannot write to the folder {options.out} ({error.strerror})") from error
+    stem = "-".join(["{}", *str(recipe).replace("=", "").removeprefix("book").split(), "seed{}"])
     jobs = [
-        (network, seed, options.out / f"{network}-seed{seed}.json", options.out / f"{network}-seed{seed}.safetensors")
+        (network, seed, *(options.out / f"{stem.format(network, seed)}.{kind}" for kind in ("json", "safetensors")))
         for network in options.networks
         for seed in options.seeds
     ]

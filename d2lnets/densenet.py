@@ -7,12 +7,11 @@ Reference: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutio
 
 from collections import OrderedDict
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint as compute_twice
+from torch.utils.checkpoint import checkpoint as keep_inputs
 
 from d2lnets.arguments import require_positive
 from d2lnets.resnet import head, small_stem, stem
@@ -63,16 +62,23 @@ class DenseBlock(nn.Sequential):
     def forward(self, x):
         features = [x]
         for layer in self:
-            if self.checkpoint and torch.is_grad_enabled():
-                contexts = partial(_first_and_second_time, layer)
-                features.append(compute_twice(layer, *features, use_reentrant=False, context_fn=contexts))
-            else:
-                features.append(layer(*features))
+            features.append(recomputed(layer, *features) if self.checkpoint else layer(*features))
         return torch.cat(features, dim=1)  # C grows by growth_rate with each layer
 
 
-def _first_and_second_time(layer):
-    return nullcontext(), StatisticsHeld(layer)
+class RecomputedSequential(nn.Sequential):
+    """An ``nn.Sequential`` that keeps only its input for the backward pass, and computes the rest again."""
+
+    def forward(self, x):
+        return recomputed(super().forward, x)
+
+
+def recomputed(layer, *inputs):
+    """``layer(*inputs)``, computed a second time in the backward pass; batch norm's statistics move once."""
+    if not torch.is_grad_enabled():
+        return layer(*inputs)
+    module = getattr(layer, "__self__", layer)  # of a bound method
+    return keep_inputs(layer, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), StatisticsHeld(module)))
 
 
 class StatisticsHeld:
@@ -139,7 +145,8 @@ def densenet(
     channels = 64
     if small:
         channels, growth_rate = channels * 3 // 8, max(1, growth_rate * 3 // 8)
-    layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
+    first = (small_stem if small else stem)(in_channels, channels)
+    layers = OrderedDict(stem=RecomputedSequential(*first) if checkpoint else first)
     for i, num_convs in enumerate(blocks, 1):
         block = DenseBlock(num_convs, channels, growth_rate, bottleneck, checkpoint)
         layers[f"dense{i}"] = block

@@ -139,18 +139,29 @@ class Run:
         return self._table("html")
 
 
-def load_runs(network):
+def load_runs(network, **settings):
     """The recorded runs of a network, full trainings that ship with the package, one for each seed.
+
+    Args:
+        settings: only runs with these settings of the `Recipe`, for example ``epochs=4``. Where a network has runs of
+            several recipes, say which; by default those with the most seeds, and of these the longest.
 
     Raises:
         ValueError: there are none; the message names the networks that have some.
     """
-    runs = load_all()
-    of_network = sorted((run for run in runs if run.network == network), key=lambda run: run.seed)
-    if not of_network:
-        known = ", ".join(sorted({run.network for run in runs})) or "no network"
-        raise ValueError(f"no recorded runs of {network!r}; there are runs of {known}")
-    return of_network
+    everything = load_all()
+    groups = {}
+    for run in everything:
+        if run.network == network and settings.items() <= run.recipe.items():
+            groups.setdefault(json.dumps(run.recipe), []).append(run)
+    if not groups:
+        known = ", ".join(sorted({run.network for run in everything})) or "no network"
+        wanted = " ".join([repr(network), *(f"{name}={value}" for name, value in settings.items())])
+        raise ValueError(f"no recorded runs of {wanted}; there are runs of {known}")
+    return max(
+        (sorted(group, key=lambda run: run.seed) for group in groups.values()),
+        key=lambda group: (len(group), len(group[0].epochs)),
+    )
 
 
 def load_all(folder=None):
@@ -171,7 +182,19 @@ class Comparison:
 
     rows: list
 
-    HEADERS = ("network", "parameters", "seeds", "epochs", "validation", "test", "s.d.", "CPU-s", "images/s", "peak MB")
+    HEADERS = (
+        "network",
+        "recipe",
+        "parameters",
+        "seeds",
+        "epochs",
+        "validation",
+        "test",
+        "s.d.",
+        "CPU-s",
+        "images/s",
+        "peak MB",
+    )
 
     def _table(self, style):
         return tabulate(self.rows, self.HEADERS, tablefmt=style, floatfmt=",.4f", intfmt=",", missingval="-")
@@ -185,6 +208,8 @@ class Comparison:
 
 def compare(runs):
     """The `Comparison` of recorded runs, a row for each network and recipe, the most accurate first."""
+    from d2lnets.training import Recipe  # which imports this module
+
     groups = {}
     for run in runs:
         groups.setdefault((run.network, json.dumps(run.recipe)), []).append(run)
@@ -195,6 +220,7 @@ def compare(runs):
         rows.append(
             [
                 network,
+                str(Recipe(**group[0].recipe)),
                 group[0].parameters,
                 len(group),
                 len(group[0].epochs),
@@ -206,7 +232,7 @@ def compare(runs):
                 round(mean(run.peak_memory for run in group) / 1e6),
             ]
         )
-    return Comparison(sorted(rows, key=lambda row: -(row[5] or 0)))
+    return Comparison(sorted(rows, key=lambda row: -(row[6] or 0)))
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Train a network on Fashion-MNIST and measure it: the recipe, the loop, the score."""
 
+import ctypes
 import math
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -53,14 +55,14 @@ class Recipe:
             (`FashionMNIST.without_validation`). Then no choice may be made by these scores.
     """
 
-    epochs: int = 6
+    epochs: int = 4
     batch_size: int = 128
-    lr: float = 0.2
+    lr: float = 0.4
     warmup: float | None = 0.25
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
-    shift: int = 2
+    shift: int = 0
     flip: bool = True
     normalize: bool = True
     image_size: int | None = None
@@ -81,6 +83,17 @@ class Recipe:
             require_number(getattr(self, name), name, least=0, below=1)
         for name in ("weight_decay", "shift"):
             require_number(getattr(self, name), name, least=0)
+
+    def __str__(self):
+        """How it departs from the recipe of this module that it is nearest to, as in ``d2l epochs=14``."""
+        name, departures = min(
+            (
+                (name, [f.name for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)])
+                for name, base in RECIPES.items()
+            ),
+            key=lambda pair: len(pair[1]),
+        )
+        return " ".join([name, *(f"{each}={getattr(self, each)}" for each in departures)])
 
     def rate(self, progress):
         """The learning rate when the fraction `progress` of all steps is done."""
@@ -190,12 +203,14 @@ class Trainer:
     """The loop of `fit`: `step` is what happens to a batch, `train` what happens around the steps."""
 
     def __init__(self, net, recipe=BOOK, seed=0, device=None, compile=False):
+        if recipe.xavier:
+            draw_xavier(net)
         device = pick_device(device)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.accelerator = parallel.start(device, precision(device) if recipe.mixed_precision else "no", compile)
         self.device = self.accelerator.device
         self.net, self.recipe, self.seed = net.to(self.device, memory_format=torch.channels_last), recipe, seed
-        if recipe.xavier:
-            draw_xavier(net, seed)
         self.average = None
         if recipe.average is not None:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -327,12 +342,25 @@ class Trainer:
                 raise Interrupted(f"stopped after {where}; {state.path} has the state, resume goes on from there")
 
 
-def draw_xavier(net, seed):
-    """Draw the weights of convolutions and linear layers uniformly, as d2l does (Glorot and Bengio 2010)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+def keep_freed_memory():
+    """Ask the C library not to return freed memory to the system, which zeroes it before it gives it again.
+
+    Every step frees and allocates the same large tensors. Costs memory, up to the peak. Linux with glibc only.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_mmap_max, 0)
+
+
+def draw_xavier(net):
+    """Draw the weights of convolutions and linear layers uniformly, as d2l does (Glorot and Bengio 2010).
+
+    The caller's random state decides, and is left alone.
+    """
+    with torch.random.fork_rng():
         for module in net.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
 

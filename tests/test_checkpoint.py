@@ -96,7 +96,7 @@ def command(out, *more):
 
 
 def test_a_killed_command_resumes_to_the_very_numbers(tmp_path):
-    checkpoint = tmp_path / "b" / "fast-resnet-seed0.safetensors"
+    checkpoint = tmp_path / "b" / "fast-resnet-epochs2-batch_size32-seed0.safetensors"
     whole, killed = command(tmp_path / "a"), command(tmp_path / "b")
     while not checkpoint.exists():  # the end of the first epoch
         assert killed.poll() is None, killed.stderr.read()
@@ -107,13 +107,13 @@ def test_a_killed_command_resumes_to_the_very_numbers(tmp_path):
     assert not checkpoint.with_suffix(".json").exists(), "it was too fast to be killed"
     resumed = command(tmp_path / "b", "--resume")
     assert resumed.communicate()[1] == "" and whole.communicate()[1] == ""
-    runs = [d2lnets.Run.load(tmp_path / folder / "fast-resnet-seed0.json") for folder in "ab"]
+    runs = [d2lnets.Run.load(tmp_path / folder / "fast-resnet-epochs2-batch_size32-seed0.json") for folder in "ab"]
     assert numbers(runs[0]) == numbers(runs[1]) and runs[0].test == runs[1].test
 
 
 def test_ctrl_c_at_the_command_saves(tmp_path):
     process = command(tmp_path)
-    while not (tmp_path / "fast-resnet-seed0.safetensors").exists():
+    while not (tmp_path / "fast-resnet-epochs2-batch_size32-seed0.safetensors").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

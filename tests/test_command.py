@@ -23,26 +23,28 @@ def test_it_trains_and_writes_what_load_reads(small, tmp_path, capsys):
     printed = capsys.readouterr().out
     for network in ("small", "fast-resnet"):
         for seed in (5, 6):
-            run = d2lnets.Run.load(tmp_path / f"{network}-seed{seed}.json")
+            run = d2lnets.Run.load(tmp_path / f"{network}-epochs1-average0.9-seed{seed}.json")
             assert (run.network, run.seed, run.examples, run.recipe["average"]) == (network, seed, 3_300, 0.9)
             assert f"test accuracy {run.test['accuracy']:.4f}" in printed
             assert run.peak_memory > 1e8 and run.cpu_seconds > 0 and len(run.first_losses) == 10
     main(["runs", "--from", str(tmp_path), "--plot", str(tmp_path / "curves.png")])
-    assert re.search(r"fast-resnet +274,186 +2 +1 ", capsys.readouterr().out)
+    assert re.search(r"fast-resnet +book epochs=1 average=0.9 +274,186 +2 +1 ", capsys.readouterr().out)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 def test_what_is_there_is_kept_unless_told_otherwise(small, tmp_path, capsys):
     out = ["--out", str(tmp_path), "--device", "cpu", "--epochs", "1"]
-    (tmp_path / "small-seed1.json").write_text("precious")
-    with pytest.raises(SystemExit, match=r"small-seed1.json: there already; --resume goes on, --overwrite begins anew"):
+    (tmp_path / "small-epochs1-seed1.json").write_text("precious")
+    with pytest.raises(
+        SystemExit, match=r"small-epochs1-seed1.json: there already; --resume goes on, --overwrite begins anew"
+    ):
         main(["train", "small", "--seeds", "0", "1", *out])
     main(["train", "small", "--seeds", "1", "--resume", *out])
-    assert "small-seed1.json is finished" in capsys.readouterr().out
-    assert [file.name for file in tmp_path.iterdir()] == ["small-seed1.json"]
-    assert (tmp_path / "small-seed1.json").read_text() == "precious"
+    assert "small-epochs1-seed1.json is finished" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["small-epochs1-seed1.json"]
+    assert (tmp_path / "small-epochs1-seed1.json").read_text() == "precious"
     main(["train", "small", "--seeds", "1", "--overwrite", *out])
-    assert d2lnets.Run.load(tmp_path / "small-seed1.json").seed == 1
+    assert d2lnets.Run.load(tmp_path / "small-epochs1-seed1.json").seed == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,399 @@
+"""Speed and memory beside d2l and torchvision, in one run on one machine: ``make bench``.
+
+The contestants of a group take turns, so that a change of the machine's mood hits all of them. Prints medians
+with their range, and writes d2lnets/benchmark.json, which the book shows.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+
+os.environ["MPLBACKEND"] = "agg"
+
+import torch
+import torchvision
+from d2l import torch as d2l
+from tabulate import tabulate
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import d2lnets
+from d2lnets.bench import convolution_peak, stepper
+from d2lnets.data import batches, seeded
+from d2lnets.densenet import DENSENET121_BLOCKS
+from d2lnets.runs import load_all, machine, versions
+from d2lnets.training import BOOK, pick_device
+
+TARGETS = (0.90, 0.92, 0.93, 0.94)
+
+
+def contest(title, contestants, rounds):
+    """Let the contestants take turns, `rounds` times after one to warm up, each in a process of its own.
+
+    Args:
+        contestants: for each name a function and its arguments; it returns what to time, and how many images that
+            works on.
+
+    Returns:
+        For each name images a second (median, lowest, highest), and seconds of computing an image (median),
+        those of worker processes included.
+    """
+    times = {name: [] for name in contestants}
+    context = multiprocessing.get_context("spawn")
+    doors = {}
+    for name, (make, *arguments) in contestants.items():
+        doors[name], door = context.Pipe()
+        context.Process(target=_contestant, args=(door, make, arguments)).start()
+    for turn in tqdm(range(rounds + 1), desc=title, unit="round", leave=False, disable=None):
+        for name, door in doors.items():
+            door.send("go")
+            if turn:
+                times[name].append(door.recv())
+            else:
+                door.recv()
+    results = {}
+    for name, pairs in times.items():
+        doors[name].send("stop")
+        clock, computing = zip(*pairs)
+        results[name] = {
+            "images_per_second": 1 / median(clock),
+            "lowest": 1 / max(clock),
+            "highest": 1 / min(clock),
+            "cpu_seconds_per_image": median(computing),
+        }
+    return results
+
+
+def _contestant(door, make, arguments):
+    work, images = make(*arguments)
+    while door.recv() == "go":
+        start, cpu = time.perf_counter(), cpu_seconds()
+        work()
+        door.send(((time.perf_counter() - start) / images, (cpu_seconds() - cpu) / images))
+
+
+def cpu_seconds():
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def our_delivery(size):
+    """Batches of 128 prepared images from the whole training set, in random order."""
+    data = d2lnets.load_fashion_mnist()
+    recipe = replace(BOOK, image_size=None if size == 28 else size)
+
+    def work():
+        for _ in batches(data.train, 128, seeded(0), recipe.prepare):
+            pass
+
+    return work, len(data.train)
+
+
+def d2l_delivery(size, workers, count=150):
+    """The same from d2l's loader: the first `count` batches."""
+    data = d2l.FashionMNIST(batch_size=128, resize=(size, size))
+    data.num_workers = workers
+
+    def work():
+        for _ in zip(range(count), data.train_dataloader()):
+            pass
+
+    return work, 128 * count
+
+
+def our_steps(make, size, batch_size, mixed_precision=True):
+    """A step of the book's recipe, from uint8 images: indexing, mirroring, enlarging and normalising included."""
+    recipe = replace(BOOK, batch_size=batch_size, image_size=None if size == 28 else size, lr=0.01)
+    return stepper(make(), replace(recipe, mixed_precision=mixed_precision)), batch_size
+
+
+def d2l_steps(make, size, batch_size):
+    """Two steps of d2l's own loop, on a batch that is ready in memory and without plots, which flatters it."""
+
+    class Model(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.net, self.lr = make(), 0.01
+
+    model = Model()
+    model.board.display = False
+    trainer = d2l.Trainer(max_epochs=1)
+    trainer.prepare_model(model)
+    trainer.train_dataloader = [(torch.rand(batch_size, 1, size, size), torch.randint(0, 10, (batch_size,)))] * 2
+    trainer.val_dataloader, trainer.num_train_batches, trainer.train_batch_idx = None, 2, 0
+    trainer.optim = model.configure_optimizers()
+    return trainer.fit_epoch, 2 * batch_size
+
+
+def plain_steps(make, size, batch_size):
+    """A step of the plain PyTorch loop, on a batch that is ready in memory."""
+    net = make().train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
+    images, labels = torch.rand(batch_size, 1, size, size), torch.randint(0, 10, (batch_size,))
+
+    def work():
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+    return work, batch_size
+
+
+def d2l_resnet18():
+    """ResNet-18 of Zhang et al., Sec. 8.6, from d2l's own blocks."""
+
+    def stage(channels, halve):
+        return nn.Sequential(d2l.Residual(channels, halve, 2 if halve else 1), d2l.Residual(channels))
+
+    stem = nn.Sequential(nn.LazyConv2d(64, 7, 2, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    net = nn.Sequential(stem, stage(64, False), stage(128, True), stage(256, True), stage(512, True), head)
+    net(torch.rand(2, 1, 96, 96))  # d2l's layers learn their sizes from the first batch
+    return net
+
+
+densenet121 = partial(d2lnets.densenet, blocks=DENSENET121_BLOCKS, bottleneck=True)
+
+
+def torchvision_net(name, first, **settings):
+    """A torchvision network for one input channel; `first` names its first convolution."""
+    net = getattr(torchvision.models, name)(num_classes=10, **settings)
+    parent, _, attribute = first.rpartition(".")
+    old = net.get_submodule(first)
+    new = nn.Conv2d(1, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)
+    setattr(net.get_submodule(parent), attribute, new)
+    return net
+
+
+def steps(rounds):
+    """Training steps; d2l trains the source's networks, the plain loop torchvision's."""
+    tv = partial(partial, torchvision_net)
+    groups = {
+        "ResNet-18, 96×96": {
+            "d2lnets": (our_steps, d2lnets.resnet18, 96, 128),
+            "d2lnets, float32": (our_steps, d2lnets.resnet18, 96, 128, False),
+            "d2l": (d2l_steps, d2l_resnet18, 96, 128),
+            "torchvision": (plain_steps, tv("resnet18", "conv1"), 96, 128),
+        },
+        "the source's DenseNet, 96×96": {
+            "d2lnets": (our_steps, d2lnets.densenet, 96, 128),
+            "d2lnets, float32": (our_steps, d2lnets.densenet, 96, 128, False),
+            "d2l's loop": (d2l_steps, d2lnets.densenet, 96, 128),
+        },
+        "DenseNet-121, 96×96": {
+            "d2lnets": (our_steps, densenet121, 96, 32),
+            "torchvision": (plain_steps, tv("densenet121", "features.conv0"), 96, 32),
+        },
+        "GoogLeNet with batch norm, 96×96": {
+            "d2lnets": (our_steps, partial(d2lnets.googlenet, batch_norm=True), 96, 64),
+            "torchvision": (plain_steps, tv("googlenet", "conv1.conv", aux_logits=False, init_weights=False), 96, 64),
+        },
+        "fast-resnet, 28×28": {
+            "d2lnets": (our_steps, d2lnets.fast_resnet, 28, 128),
+            "d2lnets, float32": (our_steps, d2lnets.fast_resnet, 28, 128, False),
+        },
+    }
+    return {title: contest(title, contestants, rounds) for title, contestants in groups.items()}
+
+
+def peak_fractions(results):
+    """Operations a second of our steps over those of this machine's fastest convolution, in the same precision."""
+    best = {mixed: median(convolution_peak(mixed_precision=mixed) for _ in range(3)) for mixed in (True, False)}
+    nets = {
+        "ResNet-18, 96×96": d2lnets.resnet18(),
+        "the source's DenseNet, 96×96": d2lnets.densenet(),
+        "fast-resnet, 28×28": d2lnets.fast_resnet(),
+    }
+    rows = {"peak_gflops": {"mixed precision": best[True] / 1e9, "float32": best[False] / 1e9}, "fraction": {}}
+    for title, net in nets.items():
+        size = int(title.split("×")[1])
+        operations = 6 * d2lnets.trace_shapes(net, (1, size, size)).multiply_adds
+        for name, result in results[title].items():
+            peak = best[name == "d2lnets"]
+            rows["fraction"][f"{title}: {name}"] = result["images_per_second"] * operations / peak
+    return rows
+
+
+def densenet_memory(rounds):
+    """Most bytes of tensors alive at once in a step of 16 images, 96×96, plain and checkpointed, and the times."""
+    results = {}
+    for title, make in (("the source's DenseNet", d2lnets.densenet), ("DenseNet-121", densenet121)):
+        pair = {name: partial(make, checkpoint=name == "checkpointed") for name in ("plain", "checkpointed")}
+        speed = contest(title, {name: (plain_steps, net, 96, 16) for name, net in pair.items()}, rounds)
+        results[title] = {
+            name: {"peak_bytes": peak_of_tensors(net()), "seconds": 16 / speed[name]["images_per_second"]}
+            for name, net in pair.items()
+        }
+    return results
+
+
+def peak_of_tensors(net):
+    images = torch.rand(16, 1, 96, 96)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        net(images).sum().backward()
+    alive = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            most = max(most, alive)
+    return most
+
+
+def start_up(rounds):
+    """Seconds from the start of Python: to a package imported, the data loaded, the first batch."""
+    programs = {
+        "import torch": "import torch",
+        "import d2lnets": "import d2lnets",
+        "import d2l": "from d2l import torch",
+        "... and the data": "import d2lnets; d2lnets.load_fashion_mnist()",
+        "... and a batch": "import d2lnets; next(d2lnets.batches(d2lnets.load_fashion_mnist().train, 128))",
+    }
+    times = {name: [] for name in programs}
+    for _ in tqdm(range(rounds), desc="start", unit="round", leave=False, disable=None):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+            times[name].append(time.perf_counter() - start)
+    return {name: {"median": median(each), "range": [min(each), max(each)]} for name, each in times.items()}
+
+
+def delivery(size, rounds):
+    contestants = {"d2lnets": (our_delivery, size)}
+    contestants |= {f"d2l, {workers} workers": (d2l_delivery, size, workers) for workers in (4, 2, 0)}
+    return contest(f"delivery, {size}×{size}", contestants, rounds)
+
+
+def where_d2l_looks(data, folder):
+    """Write the images where d2l's loader expects a download, and work there."""
+    raw = folder / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, split in (("train", data.train), ("t10k", data.test)):
+        count = len(split).to_bytes(4, "big")
+        images = b"\0\0\x08\x03" + count + 2 * (28).to_bytes(4, "big") + split.images.numpy().tobytes()
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(images)
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + count + bytes(split.labels.tolist()))
+    (folder / "work").mkdir()
+    os.chdir(folder / "work")
+
+
+def chosen_runs():
+    """The recorded runs whose recipe kept a validation split: no choice was made by their test accuracy."""
+    return [run for run in load_all() if not run.recipe["score_test"] and run.test]
+
+
+def time_to_accuracy(results):
+    """Seconds of computing to a test accuracy: recorded epochs, at what an image costs in this run.
+
+    d2l's recipe may stop after any epoch, as its rate is constant. Ours has recorded runs for several budgets; the
+    mean over a budget's seeds must reach the accuracy.
+    """
+    d2l_an_image = (
+        results["ResNet-18, 96×96"]["d2l"]["cpu_seconds_per_image"]
+        + results["delivery, 96×96"]["d2l, 0 workers"]["cpu_seconds_per_image"]
+    )
+    ours_an_image = results["fast-resnet, 28×28"]["d2lnets"]["cpu_seconds_per_image"]
+    (slow,) = [run for run in load_all() if run.recipe["score_test"]]
+    budgets = {}
+    for run in chosen_runs():
+        if run.network == "fast-resnet":
+            budgets.setdefault((len(run.epochs), run.examples), []).append(run.test["accuracy"])
+    rows = {}
+    for target in TARGETS:
+        curve = (epoch["validation_accuracy"] for epoch in slow.epochs)
+        theirs = next((i for i, accuracy in enumerate(curve, 1) if accuracy >= target), None)
+        ours = min((budget for budget, tests in budgets.items() if mean(tests) >= target), default=None)
+        rows[f"{target:.0%}"] = {
+            "d2l_epochs": theirs,
+            "d2l_cpu_seconds": theirs and theirs * slow.examples * d2l_an_image,
+            "d2lnets_epochs": ours and ours[0],
+            "d2lnets_test": ours and mean(budgets[ours]),
+            "d2lnets_cpu_seconds": ours and ours[0] * ours[1] * ours_an_image,
+        }
+    return rows
+
+
+def show(results):
+    for title, group in results.items():
+        if isinstance(group, dict) and all(isinstance(row, dict) and "lowest" in row for row in group.values()):
+            rows = [[name, *row.values()] for name, row in group.items()]
+            headers = [title, "images/s", "lowest", "highest", "CPU-s an image"]
+            print(tabulate(rows, headers, floatfmt=("", ",.0f", ",.0f", ",.0f", ".6f")), end="\n\n")
+    for title in ("peak", "memory", "start", "accuracy"):
+        print(f"{title}\n{json.dumps(results[title], indent=1, ensure_ascii=False)}\n")
+    print(tabulate([list(row.values()) for row in results["bars"]], ["", "here", "", ""], floatfmt=",.3g"))
+
+
+def bars(results):
+    """What was promised, and the ratios of this run."""
+
+    def speed(title, ours, theirs):
+        group = results[title]
+        return group[ours]["images_per_second"] / max(
+            result["images_per_second"] for name, result in group.items() if name.startswith(theirs)
+        )
+
+    def memory(title):
+        pair = results["memory"][title]
+        return pair["checkpointed"]["peak_bytes"] / pair["plain"]["peak_bytes"]
+
+    def effort(target):
+        row = results["accuracy"][target]
+        theirs, ours = row["d2l_cpu_seconds"], row["d2lnets_cpu_seconds"]
+        return theirs / ours if theirs and ours else None
+
+    best = max(run.test["accuracy"] for run in chosen_runs())
+    rows = [
+        ["CPU-seconds to 90 %, d2l's recipe over ours", effort("90%"), "at least", 100],
+        ["CPU-seconds to 92 %, d2l's recipe over ours", effort("92%"), "at least", 80],
+        ["delivery at 28×28, over d2l's fastest", speed("delivery, 28×28", "d2lnets", "d2l,"), "at least", 30],
+        ["delivery at 96×96, over d2l's fastest", speed("delivery, 96×96", "d2lnets", "d2l,"), "at least", 5],
+        ["step of ResNet-18 at 96×96, over d2l's", speed("ResNet-18, 96×96", "d2lnets", "d2l"), "at least", 1.3],
+        [
+            "step of the source's DenseNet at 96×96, over d2l's loop",
+            speed("the source's DenseNet, 96×96", "d2lnets", "d2l's"),
+            "at least",
+            1.8,
+        ],
+        ["test accuracy of the best recorded run", best, "at least", 0.94],
+        ["peak of a checkpointed step, source's DenseNet", memory("the source's DenseNet"), "at most", 0.66],
+        ["peak of a checkpointed step, DenseNet-121", memory("DenseNet-121"), "at most", 0.35],
+    ]
+    return [dict(zip(("what", "value", "is", "bound"), row)) for row in rows]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
+    parser.add_argument("--out", type=Path, default=Path(d2lnets.__file__).with_name("benchmark.json"))
+    options = parser.parse_args()
+    data = d2lnets.load_fashion_mnist(validation=0)
+    if len(data.train) < 60_000:
+        sys.exit("benchmarks: the whole Fashion-MNIST is needed; apt-get install dataset-fashion-mnist")
+    with tempfile.TemporaryDirectory() as folder:
+        where_d2l_looks(data, Path(folder))
+        results = {f"delivery, {size}×{size}": delivery(size, options.rounds) for size in (28, 96)}
+    results |= steps(options.rounds)
+    results["peak"] = peak_fractions(results)
+    results["memory"] = densenet_memory(options.rounds)
+    results["start"] = start_up(options.rounds)
+    results["accuracy"] = time_to_accuracy(results)
+    results["bars"] = bars(results)
+    results["machine"], results["versions"] = machine(pick_device()), versions()
+    results["rounds"] = options.rounds
+    options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    show(results)
+    print(f"\n{options.out}")
+
+
+if __name__ == "__main__":
+    main()

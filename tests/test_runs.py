@@ -1,0 +1,74 @@
+"""The recorded runs are what they say they are: full trainings, whose first steps anyone finds again."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import lacking
+
+import d2lnets
+from d2lnets.networks import build
+from d2lnets.runs import RECORDED, Run, compare, load_all
+from d2lnets.training import Recipe
+
+RUNS = load_all()
+
+
+@pytest.fixture(scope="module")
+def whole():
+    data = d2lnets.load_fashion_mnist()
+    if len(data.train) < 55_000:
+        lacking("whole Fashion-MNIST", "apt-get install dataset-fashion-mnist")
+    return data
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.network} {Recipe(**run.recipe)} seed={run.seed}")
+def test_a_recorded_run_is_whole(run):
+    assert len(run.epochs) == run.recipe["epochs"]
+    assert run.examples == (60_000 if run.recipe["score_test"] else 55_000)
+    assert run.parameters == sum(weight.numel() for weight in build(run.network).parameters())
+    assert run.test["accuracy"] > 0.5 and 0.5 < run.epochs[-1]["validation_accuracy"] < 1
+    assert {"processor", "cores", "threads", "processes", "device", "system"} == set(run.machine)
+    assert {"python", "torch", "d2lnets"} <= set(run.versions)
+    assert run.peak_memory > 1e8 and run.cpu_seconds > 0 and run.images_per_second > 1 and len(run.first_losses) == 10
+    assert "/" not in json.dumps([run.machine, run.recipe, run.network])  # no path of a machine
+
+
+@pytest.mark.parametrize("network", sorted({run.network for run in RUNS}))
+def test_the_first_steps_are_found_again(network, whole):
+    """Four, since another machine's rounding, or float32 where it has no 16 bits, leads further and further away."""
+    run = d2lnets.load_runs(network)[0]
+    recipe = Recipe(**run.recipe)
+    data = whole.without_validation() if recipe.score_test else whole
+    torch.manual_seed(run.seed)
+    again = d2lnets.fit(build(network), data, recipe, run.seed, "cpu", steps=4)
+    tolerance = 0.01 if again.precision == run.precision else 0.05
+    assert again.first_losses == pytest.approx(run.first_losses[:4], rel=tolerance)
+
+
+def test_what_is_compared_has_three_seeds():
+    for network in {run.network for run in RUNS}:
+        assert [run.seed for run in d2lnets.load_runs(network)][:3] == [0, 1, 2] or network == "resnet18"
+
+
+def test_a_network_without_runs_names_those_with():
+    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet19'; there are runs of .*resnet18"):
+        d2lnets.load_runs("resnet19")
+    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet18' epochs=999"):
+        d2lnets.load_runs("resnet18", epochs=999)
+
+
+def test_the_files_are_small_and_their_names_say_what_they_hold():
+    for path in RECORDED.glob("*.json"):
+        run = Run.load(path)
+        assert path.stat().st_size < 20_000
+        assert path.name.startswith(run.network) and path.name.endswith(f"seed{run.seed}.json")
+
+
+def test_the_comparison_has_means_and_spread():
+    runs = [replace(RUNS[0], seed=seed, test={"loss": 1.0, "accuracy": 0.9 + seed / 100}) for seed in range(3)]
+    (row,) = compare(runs).rows
+    named = dict(zip(compare(runs).HEADERS, row))
+    assert named["seeds"] == 3 and named["test"] == pytest.approx(0.91) and named["s.d."] == pytest.approx(0.01)
+    assert "0.9100" in str(compare(runs)) and "<table>" in compare(runs)._repr_html_()
