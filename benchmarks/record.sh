@@ -10,7 +10,7 @@ train fast-resnet --seeds 0 1 2
 train fast-resnet --seeds 0 1 2 --no-flip --no-flip-test
 train fast-resnet --seeds 0 1 2 --shift 1
 train fast-resnet --seeds 0 1 2 --label-smoothing 0
-train fast-resnet --seeds 0 1 2 --lr 0.2
+train fast-resnet --seeds 0 1 2 --lr 0.4
 train fast-resnet --seeds 0 1 2 --no-normalize
 train fast-resnet --seeds 0 1 2 --warmup none --lr 0.1
 train fast-resnet --seeds 0 1 2 --momentum 0 --lr 2

@@ -23,13 +23,12 @@ os.environ["MPLBACKEND"] = "agg"
 import torch
 import torchvision
 from d2l import torch as d2l
-from tabulate import tabulate
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 import d2lnets
-from d2lnets.bench import convolution_peak, stepper
+from d2lnets.bench import Benchmark, convolution_peak, stepper
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
 from d2lnets.runs import load_all, machine, versions
@@ -198,6 +197,13 @@ def steps(rounds):
             "d2lnets": (our_steps, partial(d2lnets.googlenet, batch_norm=True), 96, 64),
             "torchvision": (plain_steps, tv("googlenet", "conv1.conv", aux_logits=False, init_weights=False), 96, 64),
         },
+        "ResNet-18, 28×28": {
+            "d2lnets": (our_steps, d2lnets.resnet18, 28, 128),
+            "d2lnets, float32": (our_steps, d2lnets.resnet18, 28, 128, False),
+            "d2lnets, small form": (our_steps, partial(d2lnets.resnet18, small=True), 28, 128),
+            "d2l": (d2l_steps, d2l_resnet18, 28, 128),
+            "torchvision": (plain_steps, tv("resnet18", "conv1"), 28, 128),
+        },
         "fast-resnet, 28×28": {
             "d2lnets": (our_steps, d2lnets.fast_resnet, 28, 128),
             "d2lnets, float32": (our_steps, d2lnets.fast_resnet, 28, 128, False),
@@ -322,15 +328,13 @@ def time_to_accuracy(results):
     return rows
 
 
-def show(results):
-    for title, group in results.items():
+def show(path):
+    benchmark = Benchmark(path)
+    for title, group in benchmark.results.items():
         if isinstance(group, dict) and all(isinstance(row, dict) and "lowest" in row for row in group.values()):
-            rows = [[name, *row.values()] for name, row in group.items()]
-            headers = [title, "images/s", "lowest", "highest", "CPU-s an image"]
-            print(tabulate(rows, headers, floatfmt=("", ",.0f", ",.0f", ",.0f", ".6f")), end="\n\n")
-    for title in ("peak", "memory", "start", "accuracy"):
-        print(f"{title}\n{json.dumps(results[title], indent=1, ensure_ascii=False)}\n")
-    print(tabulate([list(row.values()) for row in results["bars"]], ["", "here", "", ""], floatfmt=",.3g"))
+            print(benchmark.speed(title), end="\n\n")
+    for table in (benchmark.peak, benchmark.memory, benchmark.start, benchmark.accuracy, benchmark.bars):
+        print(table(), end="\n\n")
 
 
 def bars(results):
@@ -391,8 +395,8 @@ def main():
     results["machine"], results["versions"] = machine(pick_device()), versions()
     results["rounds"] = options.rounds
     options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    show(results)
-    print(f"\n{options.out}")
+    show(options.out)
+    print(options.out)
 
 
 if __name__ == "__main__":

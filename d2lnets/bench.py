@@ -1,12 +1,15 @@
-"""How fast this machine trains, and how near that is to the fastest it can."""
+"""How fast this machine trains, how near that is to the fastest it can, and what was measured beside others."""
 
+import json
 import time
+from pathlib import Path
 from statistics import median
 
 import torch
 from torch import nn
 
 from d2lnets.data import Split, seeded
+from d2lnets.runs import Table
 from d2lnets.tracing import trace_shapes
 from d2lnets.training import BOOK, Trainer, pick_device, precision
 
@@ -72,3 +75,60 @@ def training_speed(net, recipe=BOOK, device=None):
     clock, _ = seconds(stepper(net, recipe, device), device)
     images = recipe.batch_size / median(clock)
     return images, images * work
+
+
+class Benchmark:
+    """What ``make bench`` measured last, side by side with d2l and torchvision in one run: tables.
+
+    Attributes:
+        results: everything, as it is stored.
+    """
+
+    def __init__(self, path=None):
+        path = Path(__file__).with_name("benchmark.json") if path is None else Path(path)
+        self.results = json.loads(path.read_text())
+
+    def speed(self, title):
+        """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``."""
+        rows = [[name, *result.values()] for name, result in self.results[title].items()]
+        fastest = max(row[1] for row in rows)
+        rows = [[*row[:4], 1e6 * row[4], row[1] / fastest] for row in rows]
+        headers = [title, "images/s", "lowest", "highest", "CPU-µs an image", "of the fastest"]
+        return Table(headers, rows, ["", ",.0f", ",.0f", ",.0f", ",.0f", ".0%"])
+
+    def peak(self):
+        """The part of the fastest convolution's operations a second that training steps reach."""
+        rows = [[*name.split(": "), part] for name, part in self.results["peak"]["fraction"].items()]
+        return Table(["training step", "by", "of the peak"], rows, ["", "", ".0%"])
+
+    def accuracy(self):
+        """Seconds of computing to a test accuracy, by d2l's recipe and by the book's."""
+        rows = [
+            [target, *row.values(), _quotient(row["d2l_cpu_seconds"], row["d2lnets_cpu_seconds"])]
+            for target, row in self.results["accuracy"].items()
+        ]
+        headers = ["test", "d2l, epochs", "d2l, CPU-s", "ours, epochs", "ours, test", "ours, CPU-s", "d2l / ours"]
+        return Table(headers, rows, ["", "d", ",.0f", "d", ".4f", ",.0f", ",.0f"])
+
+    def memory(self):
+        """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""
+        rows = [
+            [network, name, result["peak_bytes"] / 1e6, result["seconds"]]
+            for network, pair in self.results["memory"].items()
+            for name, result in pair.items()
+        ]
+        return Table(["network", "step", "peak MB", "seconds"], rows, ["", "", ",.0f", ".2f"])
+
+    def start(self):
+        """Seconds from the start of Python."""
+        rows = [[name, row["median"], *row["range"]] for name, row in self.results["start"].items()]
+        return Table(["program", "seconds", "lowest", "highest"], rows, ["", ".1f", ".1f", ".1f"])
+
+    def bars(self):
+        """What was promised, and the ratios of this run."""
+        rows = [list(row.values()) for row in self.results["bars"]]
+        return Table(["ratio, or accuracy", "here", "", "promised"], rows, ["", ".3g", "", ".3g"])
+
+
+def _quotient(a, b):
+    return a / b if a and b else None

@@ -9,6 +9,7 @@ from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
 SMALL = {  # for 28x28
     "fast-resnet": fast_resnet,
+    "fast-resnet-wide": partial(fast_resnet, (32, 128, 256)),
     "resnet18-small": partial(resnet18, small=True),
     "resnet50-small": partial(resnet50, 1, 10, small=True),
     "googlenet-small": partial(googlenet, small=True),

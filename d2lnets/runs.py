@@ -6,6 +6,7 @@ import platform
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from numbers import Real
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -177,27 +178,24 @@ def load_all(folder=None):
 
 
 @dataclass(repr=False)
-class Comparison:
-    """Networks side by side: means over the seeds, and the standard deviation of the test accuracy."""
+class Table:
+    """Rows under headers, for people: plain text, and HTML in a notebook.
 
+    Attributes:
+        formats: for each column how its numbers are written, as in ``format``.
+    """
+
+    headers: list
     rows: list
-
-    HEADERS = (
-        "network",
-        "recipe",
-        "parameters",
-        "seeds",
-        "epochs",
-        "validation",
-        "test",
-        "s.d.",
-        "CPU-s",
-        "images/s",
-        "peak MB",
-    )
+    formats: list
 
     def _table(self, style):
-        return tabulate(self.rows, self.HEADERS, tablefmt=style, floatfmt=",.4f", intfmt=",", missingval="-")
+        rows = [
+            [format(cell, spec) if isinstance(cell, Real) else cell for cell, spec in zip(row, self.formats)]
+            for row in self.rows
+        ]
+        right = ["right" if spec else "left" for spec in self.formats]
+        return tabulate(rows, self.headers, tablefmt=style, missingval="-", colalign=right, disable_numparse=True)
 
     def __repr__(self):
         return self._table("simple")
@@ -207,7 +205,10 @@ class Comparison:
 
 
 def compare(runs):
-    """The `Comparison` of recorded runs, a row for each network and recipe, the most accurate first."""
+    """A `Table` of recorded runs, a row for each network and recipe, the most accurate first.
+
+    Accuracies, seconds and memory are means over the seeds, s.d. is the standard deviation of the test accuracy.
+    """
     from d2lnets.training import Recipe  # which imports this module
 
     groups = {}
@@ -223,16 +224,17 @@ def compare(runs):
                 str(Recipe(**group[0].recipe)),
                 group[0].parameters,
                 len(group),
-                len(group[0].epochs),
                 None if None in last else mean(last),
                 mean(tests) if tests else None,
                 stdev(tests) if len(tests) > 1 else None,
-                round(mean(run.cpu_seconds for run in group)),
-                round(mean(run.images_per_second for run in group)),
-                round(mean(run.peak_memory for run in group) / 1e6),
+                mean(run.cpu_seconds for run in group),
+                mean(run.images_per_second for run in group),
+                mean(run.peak_memory for run in group) / 1e6,
             ]
         )
-    return Comparison(sorted(rows, key=lambda row: -(row[6] or 0)))
+    headers = ["network", "recipe", "parameters", "seeds", "validation", "test", "s.d.", "CPU-s", "images/s", "peak MB"]
+    formats = ["", "", ",", "d", ".4f", ".4f", ".4f", ",.0f", ",.0f", ",.0f"]
+    return Table(headers, sorted(rows, key=lambda row: -(row[5] or 0)), formats)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Recipe:
 
     epochs: int = 4
     batch_size: int = 128
-    lr: float = 0.4
+    lr: float = 0.2
     warmup: float | None = 0.25
     momentum: float = 0.9
     weight_decay: float = 5e-4

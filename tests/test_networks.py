@@ -172,7 +172,7 @@ def test_a_checkpointed_block_allows_a_second_backward_pass():
     assert all(torch.equal(buffer, thrifty.get_buffer(name)) for name, buffer in plain.named_buffers())
 
 
-@pytest.mark.parametrize("blocks, bottleneck, at_most", [((4, 4, 4, 4), False, 0.8), ((6, 12, 24, 16), True, 0.5)])
+@pytest.mark.parametrize("blocks, bottleneck, at_most", [((4, 4, 4, 4), False, 0.55), ((6, 12, 24, 16), True, 0.3)])
 def test_checkpointing_needs_less_memory(blocks, bottleneck, at_most):
     """The most bytes of tensors alive at once in a training step, counted by PyTorch's own profiler."""
 

@@ -12,7 +12,7 @@ from conftest import lacking
 from playwright.sync_api import sync_playwright
 
 HTML = Path(__file__).parent.parent / "_build" / "html"
-PAGES = ["book/index.html", "book/resnet18.html", "book/networks.html"]
+PAGES = [f"book/{name}.html" for name in ("index", "resnet18", "networks", "benchmarks")]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -66,10 +66,18 @@ def test_the_residual_block_is_drawn_with_and_without_a_convolution_on_the_short
 
 
 def test_runs_are_drawn_with_a_live_one_beside_them(drawn):
-    recorded = d2lnets.load_runs("resnet18")
+    recorded = d2lnets.load_runs("resnet18-small")
     axis = drawn(plots.plot_runs, recorded, recorded[0]).axes[0]
     assert axis.get_ylabel() == "accuracy" and "55,000 images" in axis.get_xlabel()
     assert len(axis.get_legend().get_texts()) == 3
+
+
+def test_networks_are_compared_by_their_curves(drawn, tmp_path):
+    runs = [*d2lnets.load_runs("resnet18-small"), *d2lnets.load_runs("fast-resnet")]
+    axis = drawn(plots.compare_runs, runs).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["resnet18-small", "fast-resnet"]
+    plots.compare_runs(runs, tmp_path / "curves.png")
+    assert plt.imread(tmp_path / "curves.png").shape[2] == 4
 
 
 def test_images_carry_the_names_of_their_classes(drawn):

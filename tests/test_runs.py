@@ -53,10 +53,10 @@ def test_what_is_compared_has_three_seeds():
 
 
 def test_a_network_without_runs_names_those_with():
-    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet19'; there are runs of .*resnet18"):
+    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet19'; there are runs of .*resnet18-small"):
         d2lnets.load_runs("resnet19")
-    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet18' epochs=999"):
-        d2lnets.load_runs("resnet18", epochs=999)
+    with pytest.raises(ValueError, match=r"no recorded runs of 'resnet18-small' epochs=999"):
+        d2lnets.load_runs("resnet18-small", epochs=999)
 
 
 def test_the_files_are_small_and_their_names_say_what_they_hold():
@@ -68,7 +68,8 @@ def test_the_files_are_small_and_their_names_say_what_they_hold():
 
 def test_the_comparison_has_means_and_spread():
     runs = [replace(RUNS[0], seed=seed, test={"loss": 1.0, "accuracy": 0.9 + seed / 100}) for seed in range(3)]
-    (row,) = compare(runs).rows
-    named = dict(zip(compare(runs).HEADERS, row))
+    table = compare(runs)
+    (row,) = table.rows
+    named = dict(zip(table.headers, row))
     assert named["seeds"] == 3 and named["test"] == pytest.approx(0.91) and named["s.d."] == pytest.approx(0.01)
-    assert "0.9100" in str(compare(runs)) and "<table>" in compare(runs)._repr_html_()
+    assert "0.9100" in str(table) and "<table>" in table._repr_html_()
