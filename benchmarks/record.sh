@@ -20,6 +20,7 @@ train fast-resnet --seeds 0 1 2 --no-mixed-precision
 
 # Budgets.
 train fast-resnet --seeds 0 1 2 --epochs 1
+train fast-resnet --seeds 0 1 2 --epochs 1 --no-flip --no-flip-test
 train fast-resnet --seeds 0 1 2 --epochs 2
 train fast-resnet --seeds 0 1 2 --epochs 8
 

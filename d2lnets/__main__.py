@@ -66,8 +66,17 @@ def main(arguments=None):
     except (CheckpointError, DataError, DivergedError, MemoryError, OSError, ValueError) as error:
         sys.exit(f"d2lnets: {error}")
     except Interrupted as stop:
-        print(f"\nd2lnets: {stop}.\nGo on with the same command and --resume.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_interrupted(options, str(stop)))
+    except KeyboardInterrupt:
+        sys.exit(_interrupted(options, "stopped"))
+
+
+def _interrupted(options, what):
+    advice = ""
+    if options.command == "train":
+        advice = " Go on with the same command and --resume" + " instead of --overwrite" * options.overwrite + "."
+    print(f"\nd2lnets: {what}.{advice}", file=sys.stderr)
+    return 130
 
 
 def _command(commands, name, purpose):
@@ -85,8 +94,9 @@ def _add_train(train):
     train.add_argument("--recipe", choices=RECIPES, default="book", help="which the settings below depart from")
     train.add_argument("--seed", "--seeds", dest="seeds", type=int, nargs="+", default=[0], help="one run for each")
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder for what is written (default: runs)")
-    train.add_argument("--resume", action="store_true", help="go on with runs that were begun; keep finished ones")
-    train.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
+    there = train.add_mutually_exclusive_group()
+    there.add_argument("--resume", action="store_true", help="go on with runs that were begun; keep finished ones")
+    there.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
     train.add_argument("--device", help="for example cpu or cuda; by default the best there is")
     train.add_argument("--compile", action="store_true", help="with torch.compile, which pays in long trainings")
     settings = train.add_argument_group("settings of the recipe")
@@ -126,8 +136,9 @@ def _train(options):
         twice = [str(each) for each, count in Counter(given).items() if count > 1]
         if twice:
             raise ValueError(f"{what} has {', '.join(twice)} twice")
-    if min(options.seeds) < 0:
-        raise ValueError(f"--seeds must be whole numbers of at least 0, got {min(options.seeds)}")
+    for seed in options.seeds:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"--seeds must be whole numbers from 0 to 2^63 - 1, got {seed}")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()
@@ -149,6 +160,9 @@ def _train(options):
         if options.resume and record.exists():
             _say(f"{record} is finished")
             continue
+        if options.overwrite and parallel.is_first():
+            record.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
         torch.manual_seed(seed)
         net = build(network)
         run = fit(net, data, recipe, seed, device, checkpoint, options.resume, compile=options.compile, name=network)
@@ -162,7 +176,7 @@ def _device(name):
     """The device of that name, which is there."""
     try:
         device = pick_device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # fails where there is none, or one without numbers
         return device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = re.split("[.\n]", str(error))[0]
@@ -191,17 +205,18 @@ def _runs(options):
 
 def _trace(options):
     net = build(options.network)
-    size = options.image_size or (28 if options.network in SMALL else 96)
+    size = (28 if options.network in SMALL else 96) if options.image_size is None else options.image_size
     print(trace_shapes(net, (1, size, size)))
 
 
 def _bench(options):
     recipe = replace(Recipe(), image_size=options.image_size, batch_size=options.batch_size)
     device = _device(options.device)
+    nets = {name: build(name) for name in options.networks}
     peak = convolution_peak(device)
     rows = []
-    for name in tqdm(options.networks, unit="network", leave=False, disable=None):
-        images, operations = training_speed(build(name), recipe, device)
+    for name, net in tqdm(nets.items(), unit="network", leave=False):
+        images, operations = training_speed(net, recipe, device)
         rows.append([name, round(images), operations / 1e9, operations / peak])
     where = machine(device)
     print(f"{where['processor']}, {where['threads']} threads, convolutions at best {peak / 1e9:,.0f} GFLOP/s")

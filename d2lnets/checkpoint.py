@@ -70,54 +70,67 @@ class Checkpoint:
             "progress": asdict(self.progress),
             "scaler": self.scaler and self.scaler.state_dict(),
         }
-        tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
+        tensors = {
+            name: tensor.clone(memory_format=torch.contiguous_format)  # tied weights are one tensor under two names
+            for name, tensor in self._tensors().items()
+        }
         write(self.path, safetensors.torch.save(tensors, {"d2lnets": json.dumps(head, default=float)}))
 
-    def load(self):
-        """Restore what the file holds, if there is a file.
+    def open(self, resume=False):
+        """Begin: see that the file can be written, and restore what it holds if `resume`.
 
         Raises:
-            CheckpointError: it cannot be read, or is of another training; nothing was changed.
+            CheckpointError: the folder cannot be written; there is a file although nothing is to be resumed; the
+                file cannot be read, or is of another training. Nothing was changed.
+            ValueError: there is nothing to resume from.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            if resume:
+                raise ValueError("resume needs a checkpoint: the file to go on from")
             return
-        head, tensors = self._read()
-        run = head["run"]
-        ours = asdict(self.run)
+        there = self.path.exists()
+        if there and not resume:
+            raise CheckpointError(f"{self.path} is there already: resume goes on from it; or remove it to start anew")
+        if parallel.is_first():
+            write(self.path, None)
+        if there:
+            self._restore(*self._read())
+        if parallel.differs([self.progress.epoch, self.progress.step]):
+            raise CheckpointError(f"not all processes see the same {self.path}: choose a folder that all of them see")
+
+    def _restore(self, head, tensors, progress):
+        theirs, ours = head["run"], asdict(self.run)
+        settings = {name: ours[name] for name in ("network", "seed", "examples", "parameters", "precision")}
         differing = [
             f"{name} {there!r}, not {here!r}"
-            for name, there, here in (
-                *((name, run[name], ours[name]) for name in ("network", "seed", "examples", "parameters", "precision")),
-                *((name, run["recipe"].get(name), value) for name, value in ours["recipe"].items()),
-            )
-            if there != here
+            for name, here in (settings | ours["recipe"]).items()
+            if (there := (theirs | theirs["recipe"]).get(name)) != here
         ]
         if differing:
             raise CheckpointError(
                 f"{self.path} is of another training: {', '.join(differing)}. "
                 "Go on with the settings it was begun with, or choose another file"
             )
-        state = {"net": self.net.state_dict(), "average": self.average.state_dict() if self.average else {}}
-        for part, content in state.items():
-            for name, tensor in content.items():
-                there = tensors.get(f"{part}/{name}")
-                if there is None or there.shape != tensor.shape:
-                    raise CheckpointError(
-                        f"{self.path} is of another network: it has no {name} of shape {tuple(tensor.shape)}. "
-                        "Go on with the network it was begun with, or choose another file"
-                    )
+        weights = dict(self.net.named_parameters())
+        wanted = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
+        if self.average:
+            wanted |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
+        momenta = {f"momentum/{name}": weight for name, weight in weights.items() if f"momentum/{name}" in tensors}
+        for name, tensor in (wanted | momenta).items():
+            if name not in tensors or tensors[name].shape != tensor.shape:
+                raise CheckpointError(
+                    f"{self.path} is of another network: it has no {name} of shape {tuple(tensor.shape)}. "
+                    "Go on with the network it was begun with, or choose another file"
+                )
         with torch.no_grad():
-            for part, content in state.items():
-                for name, tensor in content.items():
-                    tensor.copy_(tensors[f"{part}/{name}"])
-            for name, weight in self.net.named_parameters():
-                if f"momentum/{name}" in tensors:
-                    momentum = torch.empty_like(weight).copy_(tensors[f"momentum/{name}"])
-                    self.optimizer.state[weight]["momentum_buffer"] = momentum
+            for name, tensor in wanted.items():
+                tensor.copy_(tensors[name])
+            for name, weight in momenta.items():
+                self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(tensors[name])
         if self.scaler and head["scaler"]:
             self.scaler.load_state_dict(head["scaler"])
-        self.progress = Progress(**head["progress"])
-        vars(self.run).update(run)
+        self.progress = progress
+        vars(self.run).update(theirs)
 
     def _tensors(self):
         tensors = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
@@ -134,28 +147,31 @@ class Checkpoint:
             with safetensors.safe_open(self.path, "pt") as file:
                 head = json.loads(file.metadata()["d2lnets"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            if head["format"] == self.FORMAT:
+                type(self.run)(**head["run"])
+                return head, tensors, Progress(**head["progress"])
+        except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self.path} is no checkpoint of d2lnets, or is cut off ({error}): move it away to start anew"
             ) from error
-        if head.get("format") != self.FORMAT:
-            raise CheckpointError(
-                f"{self.path} has format {head.get('format')}, this version of d2lnets reads {self.FORMAT}: "
-                "move it away to start anew"
-            )
-        return head, tensors
+        raise CheckpointError(
+            f"{self.path} has format {head['format']}, this version of d2lnets reads {self.FORMAT}: "
+            "move it away to start anew"
+        )
 
 
 def write(path, content):
-    """Write bytes to a file, so that it is whole or, as it was before, untouched.
+    """Write bytes to a file, so that it is whole or, as it was before, untouched; with None only see that one could.
 
     Raises:
         CheckpointError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
+            if content is None:
+                return
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

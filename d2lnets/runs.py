@@ -3,7 +3,8 @@
 import json
 import os
 import platform
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from numbers import Real
@@ -14,6 +15,7 @@ import torch
 from tabulate import tabulate
 
 from d2lnets import parallel
+from d2lnets.checkpoint import write
 
 try:
     import resource
@@ -87,19 +89,12 @@ class Run:
     @property
     def images_per_second(self):
         """Of training, by the clock."""
-        return self.examples * len(self.epochs) / self.seconds
+        return self.examples * len(self.epochs) / self.seconds if self.epochs else 0.0
 
     def save(self, path):
         """Write the run to a JSON file; the file is whole or not there."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            temporary.write_text(content + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write(Path(path), (content + "\n").encode())
 
     @classmethod
     def load(cls, path):
@@ -217,7 +212,7 @@ def compare(runs):
     rows = []
     for (network, _), group in groups.items():
         tests = [run.test["accuracy"] for run in group if run.test]
-        last = [run.epochs[-1]["validation_accuracy"] for run in group]
+        last = [run.epochs[-1]["validation_accuracy"] if run.epochs else None for run in group]
         rows.append(
             [
                 network,
@@ -237,24 +232,25 @@ def compare(runs):
     return Table(headers, sorted(rows, key=lambda row: -(row[5] or 0)), formats)
 
 
-@contextmanager
-def peak_memory(run, device):
-    """Note in a `Run` the most memory that was in use at a time inside the ``with`` block."""
-    cuda = device.type == "cuda"
-    peak = Path("/proc/self/clear_refs")
-    if cuda:
+def start_peak_memory(device):
+    """Let `peak_memory` count from here, where the system can."""
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif peak.is_file():
+    elif sys.platform == "linux":
         with suppress(OSError):
-            peak.write_text("5")  # Linux: the peak counts from here
-    yield
-    if cuda:
-        used = torch.cuda.max_memory_allocated(device)
-    elif resource is None:
-        used = 0  # Windows
-    else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
-    run.peak_memory = max(run.peak_memory, used)
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device):
+    """Most bytes in use at a time: on a GPU those allocated there, else the size of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    if resource is None:
+        return 0  # Windows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def machine(device):

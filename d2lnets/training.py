@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from d2lnets import parallel
 from d2lnets.arguments import require_number, require_positive
 from d2lnets.checkpoint import Checkpoint, Progress
 from d2lnets.data import Split, batch_indices, batches, enlarge, normalize, seeded, shift_and_flip
-from d2lnets.runs import Run, machine, peak_memory, versions
+from d2lnets.runs import Run, machine, peak_memory, start_peak_memory, versions
 
 SAVE_SECONDS = 120  # between two saves within an epoch
 FIRST_LOSSES = 10  # so many are recorded, for a test that trains again
@@ -75,14 +76,20 @@ class Recipe:
 
     def __post_init__(self):
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
-        for name in ("lr", "clip", "image_size"):
+        for name in ("lr", "clip"):
             require_number(getattr(self, name), name, above=0, optional=name != "lr")
         for name in ("warmup", "average"):
             require_number(getattr(self, name), name, above=0, below=1, optional=True)
         for name in ("momentum", "label_smoothing"):
             require_number(getattr(self, name), name, least=0, below=1)
-        for name in ("weight_decay", "shift"):
-            require_number(getattr(self, name), name, least=0)
+        require_number(self.weight_decay, "weight_decay", least=0)
+        for name in ("shift", "image_size"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, Integral) and value >= (name == "image_size")):
+                raise ValueError(f"{name} must be a whole number of pixels, got {value!r}")
+        for field in fields(self):
+            if field.type is bool and not isinstance(getattr(self, field.name), bool):
+                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
 
     def __str__(self):
         """How it departs from the recipe of this module that it is nearest to, as in ``d2l epochs=14``."""
@@ -179,11 +186,12 @@ def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=Fal
     Args:
         data: has ``train`` and ``validation``, as `load_fashion_mnist` returns.
         device: see `pick_device`. The network stays there.
-        checkpoint: a file for the state, written after every epoch and every two minutes. With it,
-            Ctrl-C (or SIGTERM) stops the training after the step at hand, and saves.
-        resume: go on from `checkpoint`, or start if it is not there. The result equals that of an
-            uninterrupted training, number for number.
-        steps: stop after so many in all, before the recipe's end.
+        checkpoint: a file for the state, written after every epoch and every two minutes; it must not be
+            there yet, unless `resume`. With it, Ctrl-C (or SIGTERM) stops the training after the step at
+            hand, and saves.
+        resume: go on from `checkpoint`, or start if it is not there. On a CPU with the same number of
+            threads the result equals that of an uninterrupted training, number for number.
+        steps: stop after so many in all, before the recipe's end, with the weights as they are then.
         compile: with ``torch.compile``: first tens of seconds, then faster steps.
         name: the network's, for the record.
 
@@ -196,7 +204,10 @@ def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=Fal
         Interrupted: a signal came; the state is in `checkpoint`.
         MemoryError: the device has too little memory.
     """
-    return Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
+    with enough_memory(recipe, device):
+        run = Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
+    parallel.finish()
+    return run
 
 
 class Trainer:
@@ -220,7 +231,6 @@ class Trainer:
             recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
-            fused=True,
         )
         # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
         self.model, self.optimizer = self.accelerator.prepare(nn.Sequential(net), optimizer)
@@ -249,6 +259,9 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.net)
+            for mean, buffer in zip(self.average.module.buffers(), self.net.buffers()):
+                if not buffer.is_floating_point():
+                    mean.copy_(buffer)  # whole numbers have no moving average
         return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
 
     def train(self, data, checkpoint=None, resume=False, steps=None, name=""):
@@ -266,18 +279,17 @@ class Trainer:
             versions=versions(),
         )
         state = Checkpoint(checkpoint, run, net, self.optimizer, self.average, self.accelerator.scaler)
-        if resume:
-            state.load()
+        state.open(resume)
+        start_peak_memory(self.device)
         scored = net if self.average is None else self.average.module
         in_epoch = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
         end = recipe.epochs * in_epoch
-        bar = tqdm(total=end, unit="batch", mininterval=0.5, leave=False, disable=not parallel.is_first() or None)
+        quiet = {} if parallel.is_first() else {"disable": True}
+        bar = tqdm(total=end, unit="batch", mininterval=0.5, leave=False, **quiet)
         with (
             bar,
-            torch.random.fork_rng(),
+            own_random_state(self.device),
             parallel.joint(net),
-            peak_memory(run, self.device),
-            enough_memory(recipe, self.device),
             stop_signal(checkpoint) as stop,
         ):
             for epoch in range(state.progress.epoch, recipe.epochs + 1):
@@ -285,14 +297,18 @@ class Trainer:
                 last = in_epoch if steps is None else min(steps - before, in_epoch)
                 self._epoch(train, state, before, last, stop, bar)
                 if last < in_epoch:
-                    state.save()
+                    self._save(state)
                     return run
                 score = evaluate(scored, validation, self.device, recipe) if len(validation) else None
                 if score:
                     require_finite(score.loss, f"on the validation images after epoch {epoch}", recipe)
                 run.add_epoch(state.progress, score)
                 state.progress = Progress(epoch + 1)
-                state.save()
+                self._save(state)
+                if parallel.total(torch.tensor(float(stop.is_set()), device=self.device)):
+                    raise Interrupted(
+                        f"stopped after epoch {epoch}; {state.path} has the state, resume goes on from there"
+                    )
         if self.average is not None:
             net.load_state_dict(scored.state_dict())
         return run
@@ -311,7 +327,8 @@ class Trainer:
             for batch in batches[done : min(done + ahead, last)]:
                 now.step += 1
                 draws = seeded(self.seed, now.epoch, now.step)
-                torch.manual_seed(draws.initial_seed())  # for what the network draws, as dropout does
+                own = seeded(self.seed, now.epoch, now.step, 1 + parallel.rank())  # for dropout, and no other process's
+                torch.manual_seed(own.initial_seed())
                 rate = recipe.rate((before + now.step - 0.5) / bar.total)
                 results.append(self.step(train, batch, rate, draws))
             # What the processes tell each other: results, whether one is to stop, and the time each spent.
@@ -336,10 +353,18 @@ class Trainer:
             bar.n = before + now.step
             bar.update(0)
             if stopped or state.age > SAVE_SECONDS:
-                state.save()
+                self._save(state)
             if stopped:
                 where = f"step {now.step} of {len(batches)} in epoch {now.epoch}"
-                raise Interrupted(f"stopped after {where}; {state.path} has the state, resume goes on from there")
+                raise Interrupted(f"stopped after {where}; {state.path} has the state, resume goes on")
+
+    def _save(self, state):
+        """Save, unless the weights are beyond repair."""
+        if not all(weight.isfinite().all() for weight in self.net.parameters()):
+            where = f"epoch {state.progress.epoch}, step {state.progress.step}"
+            raise DivergedError(f"a weight is not finite at {where}: start again with an lr below {self.recipe.lr:g}")
+        state.run.peak_memory = max(state.run.peak_memory, peak_memory(self.device))
+        state.save()
 
 
 def keep_freed_memory():
@@ -358,7 +383,7 @@ def draw_xavier(net):
 
     The caller's random state decides, and is left alone.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -378,12 +403,17 @@ def enough_memory(recipe, device):
         yield
     except (MemoryError, RuntimeError) as error:
         words = ("out of memory", "can't allocate memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        if "images at a time" in str(error) or not any(word in str(error) for word in words):
             raise
         raise MemoryError(
-            f"{device} has too little memory for {recipe.batch_size} images a step: "
+            f"{device or 'the device'} has too little memory for {recipe.batch_size} images at a time: "
             f"use a batch_size of {max(1, recipe.batch_size // 2)} and, in proportion, a smaller lr"
         ) from error
+
+
+def own_random_state(device):
+    """Inside the ``with`` block random draws do not touch the caller's, on the CPU and on the device."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else [])
 
 
 @contextmanager
@@ -401,12 +431,13 @@ def stop_signal(checkpoint):
 
 
 @torch.no_grad()
-def evaluate(net, split, device=None, recipe=PLAIN, batch_size=500):
+def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
     """The `Score` of `net` on a split, in eval mode and float32; the network's mode is restored.
 
     Args:
         recipe: how images are prepared, and whether mirror images count too; by default they are
             normalised, and do not.
+        batch_size: examples at a time; the recipe's by default.
 
     Raises:
         ValueError: the split is empty.
@@ -417,8 +448,8 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=500):
     net.to(device)
     part = Split(parallel.share(split.images), parallel.share(split.labels)).to(device)
     sums = torch.zeros(2, device=device)
-    with eval_mode(net):
-        for images, labels in batches(part, batch_size, prepare=recipe.prepare):
+    with eval_mode(net), enough_memory(recipe, device):
+        for images, labels in batches(part, batch_size or recipe.batch_size, prepare=recipe.prepare):
             logits = net(images)
             if recipe.flip_test:
                 logits = (logits + net(images.flip(-1))) / 2

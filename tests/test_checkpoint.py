@@ -17,7 +17,6 @@ from torch import nn
 import d2lnets
 from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import SUBSET
-from d2lnets.training import Trainer
 
 RECIPE = d2lnets.Recipe(epochs=3, lr=0.05, average=0.9)
 
@@ -153,6 +152,10 @@ def test_a_foreign_file_is_refused_and_never_executed(saved, data, tmp_path):
     safetensors.torch.save_file({"x": torch.zeros(3)}, saved)
     with pytest.raises(CheckpointError, match="no checkpoint of d2lnets"):
         go_on(saved, data)
+    for head in ({"format": 1}, [], {"format": 1, "run": {}, "progress": {"year": 3}}, None):
+        safetensors.torch.save_file({"x": torch.zeros(3)}, saved, {"d2lnets": json.dumps(head)})
+        with pytest.raises(CheckpointError, match="no checkpoint of d2lnets"):
+            go_on(saved, data)
     safetensors.torch.save_file({"x": torch.zeros(3)}, saved, {"d2lnets": json.dumps({"format": 9})})
     with pytest.raises(CheckpointError, match="has format 9"):
         go_on(saved, data)
@@ -178,14 +181,84 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(settings, message,
 
 
 def test_a_network_of_the_same_size_and_other_shapes_is_refused(data, tmp_path):
+    def net(first, second):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 4), nn.Linear(4, first), nn.Linear(4, second), nn.Linear(8, 10)
+        )
+
+    class Fork(nn.Module):
+        def __init__(self, first, second):
+            super().__init__()
+            self.parts = net(first, second)
+
+        def forward(self, x):
+            flatten, linear, *fork, head = self.parts
+            x = linear(flatten(x))
+            return head(torch.cat([part(x) for part in fork], 1))
+
     path = tmp_path / "state"
-    nets = [nn.Sequential(nn.Flatten(), nn.Linear(784, n), nn.Linear(n, 10)) for n in (4, 4)]
-    nets[1][1] = nn.Linear(784, 4, bias=False)
-    nets[1][2] = nn.Linear(4, 11)
-    d2lnets.fit(nets[0], data, RECIPE, device="cpu", checkpoint=path, steps=2)
-    trainer = Trainer(nets[1], RECIPE, device="cpu")
-    with pytest.raises(CheckpointError, match=r"another (network|training)"):
-        trainer.train(data, path, resume=True)
+    d2lnets.fit(Fork(3, 5), data, RECIPE, device="cpu", checkpoint=path, steps=2)
+    content = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"is of another network: it has no net/parts.2.weight of shape \(5, 4\)"):
+        d2lnets.fit(Fork(5, 3), data, RECIPE, device="cpu", checkpoint=path, resume=True)
+    assert path.read_bytes() == content
+
+
+def test_a_checkpoint_is_not_replaced_by_another_training(saved, data):
+    content = saved.read_bytes()
+    with pytest.raises(CheckpointError, match="is there already: resume goes on from it"):
+        d2lnets.fit(small_net(), data, RECIPE, device="cpu", checkpoint=saved)
+    assert saved.read_bytes() == content
+    with pytest.raises(ValueError, match="resume needs a checkpoint"):
+        d2lnets.fit(small_net(), data, RECIPE, device="cpu", resume=True)
+
+
+def test_tied_weights_and_whole_numbers_survive(data, tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(784, 784, bias=False), nn.Linear(784, 784, bias=False)
+            self.second.weight = self.first.weight
+            self.register_buffer("order", torch.arange(784).flip(0))
+
+        def forward(self, x):
+            return self.second(self.first(x.flatten(1))[:, self.order])[:, :10]
+
+    recipe = d2lnets.Recipe(epochs=2, lr=0.001, average=0.9)
+    nets = []
+    for steps in (None, 3):
+        torch.manual_seed(0)
+        nets.append(Tied())
+        d2lnets.fit(nets[-1], data, recipe, device="cpu", checkpoint=tmp_path / str(steps), steps=steps)
+    d2lnets.fit(nets[1], data, recipe, device="cpu", checkpoint=tmp_path / "3", resume=True)
+    assert same(*nets) and torch.equal(nets[0].order, torch.arange(784).flip(0))
+
+
+def test_weights_beyond_repair_are_not_saved(saved, data):
+    content = saved.read_bytes()
+    net = small_net()
+    net[-2][-1].bias.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(d2lnets.DivergedError, match="a weight is not finite at epoch 2, step 2"):
+        go_on(saved, data, net, steps=6)
+    assert saved.read_bytes() == content
+
+
+def test_a_layer_that_joins_later_trains_and_resumes(data, tmp_path):
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.late, self.calls = nn.Linear(784, 10), nn.Linear(784, 10), 0
+
+        def forward(self, x):
+            self.calls += 1
+            x = x.flatten(1)
+            return self.linear(x) + (self.late(x) if self.calls > 3 else 0)
+
+    net = Late()
+    before = net.late.weight.detach().clone()
+    d2lnets.fit(net, data, d2lnets.Recipe(epochs=2, lr=0.01), device="cpu", checkpoint=tmp_path / "state", steps=3)
+    d2lnets.fit(net, data, d2lnets.Recipe(epochs=2, lr=0.01), device="cpu", checkpoint=tmp_path / "state", resume=True)
+    assert not torch.equal(net.late.weight, before)
 
 
 def test_the_last_good_state_survives_divergence(saved, data):

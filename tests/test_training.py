@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+import torch._dynamo.utils
 from torch import nn
 from torch.nn import functional as F
 
@@ -119,10 +120,10 @@ def test_a_loss_that_is_not_a_number_stops_and_says_where(data):
 
     def poison(module, inputs, output):
         calls.append(1)
-        return output * math.nan if len(calls) == 6 else output
+        return output * math.nan if len(calls) == 8 else output
 
     net.register_forward_hook(poison)
-    recipe = d2lnets.Recipe(epochs=2, lr=0.02, flip_test=False)  # 4 steps an epoch; validation is one more call
+    recipe = d2lnets.Recipe(epochs=2, lr=0.02, flip_test=False)  # 4 steps an epoch; validation is three more calls
     with pytest.raises(d2lnets.DivergedError, match="nan at step 1 of 4 in epoch 2") as error:
         d2lnets.fit(net, data, recipe, device="cpu")
     assert "lr below 0.02" in str(error.value)
@@ -144,6 +145,8 @@ def test_a_loss_that_is_not_a_number_stops_and_says_where(data):
         dict(clip=0),
         dict(image_size=-3),
         dict(shift=-1),
+        dict(shift=1.5),
+        dict(image_size=30.5),
         dict(label_smoothing=1),
     ],
 )
@@ -151,6 +154,11 @@ def test_a_recipe_that_cannot_be_is_refused_by_name(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=rf"{name} must .* got {value}"):
         d2lnets.Recipe(**wrong)
+
+
+def test_a_switch_is_true_or_false():
+    with pytest.raises(ValueError, match="flip must be True or False, got 'no'"):
+        d2lnets.Recipe(flip="no")
 
 
 def test_a_run_survives_the_file(data, tmp_path):
@@ -243,6 +251,9 @@ def test_the_network_is_left_as_it_was_but_for_its_weights(data):
     before = set(vars(net))
     d2lnets.fit(net, data.take(128), d2lnets.Recipe(epochs=1), device="cpu")
     assert set(vars(net)) == before
+    from accelerate import Accelerator
+
+    Accelerator(mixed_precision="no")  # no state of ours is in its way, nor this of it in ours
     twin = copy.deepcopy(net)
     d2lnets.fit(twin, data.take(128), d2lnets.Recipe(epochs=1), device="cpu")
     assert not torch.equal(next(net.parameters()), next(twin.parameters()))
@@ -273,10 +284,13 @@ def test_bf16_stays_close_to_float32(data, monkeypatch):
 def test_compiled_steps_learn_the_same(data):
     recipe = d2lnets.Recipe(epochs=1, lr=0.02, mixed_precision=False)
     runs = []
+    compilations = torch._dynamo.utils.counters["stats"]
     for compile in (False, True):
+        before = compilations["unique_graphs"]
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
         runs.append(d2lnets.fit(net, data, recipe, device="cpu", compile=compile))
+        assert (compilations["unique_graphs"] > before) == compile
     assert runs[0].first_losses == pytest.approx(runs[1].first_losses, rel=1e-4)
 
 
@@ -290,7 +304,7 @@ def test_too_little_memory_says_what_to_do(data):
             torch.empty(2**45)  # 128 TiB
             return self.linear(x.flatten(1))
 
-    with pytest.raises(MemoryError, match="cpu has too little memory for 128 images a step: use a batch_size of 64"):
+    with pytest.raises(MemoryError, match="cpu has too little memory for 128 images at a time: use a batch_size of 64"):
         d2lnets.fit(Hungry(), data, device="cpu")
 
 
