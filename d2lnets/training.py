@@ -204,10 +204,11 @@ def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=Fal
         Interrupted: a signal came; the state is in `checkpoint`.
         MemoryError: the device has too little memory.
     """
-    with enough_memory(recipe, device):
-        run = Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
-    parallel.finish()
-    return run
+    try:
+        with enough_memory(recipe, device):
+            return Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
+    finally:
+        parallel.finish()
 
 
 class Trainer:
@@ -284,8 +285,9 @@ class Trainer:
         scored = net if self.average is None else self.average.module
         in_epoch = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
         end = recipe.epochs * in_epoch
+        done = in_epoch * (state.progress.epoch - 1) + state.progress.step
         quiet = {} if parallel.is_first() else {"disable": True}
-        bar = tqdm(total=end, unit="batch", mininterval=0.5, leave=False, **quiet)
+        bar = tqdm(initial=done, total=end, unit="batch", mininterval=0.5, leave=False, **quiet)
         with (
             bar,
             own_random_state(self.device),

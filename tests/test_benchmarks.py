@@ -1,6 +1,5 @@
 """The measurements measure; what is stored of them keeps what was promised."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 import d2lnets
-from d2lnets.bench import convolution_peak, seconds, stepper, training_speed
+from d2lnets.bench import Benchmark, convolution_peak, seconds, stepper, training_speed
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -78,17 +77,27 @@ print(faults())
 def test_d2l_finds_the_same_images(tmp_path, monkeypatch):
     import run
 
-    monkeypatch.chdir(tmp_path)
     data = d2lnets.load_fashion_mnist(d2lnets.data.SUBSET, validation=0)
-    run.where_d2l_looks(data, tmp_path)
+    monkeypatch.chdir(run.where_d2l_looks(data, tmp_path))
     theirs = run.d2l.FashionMNIST(batch_size=8)
     image, label = theirs.train[5]
     assert torch.equal((image * 255).round().byte(), data.train.images[5]) and label == data.train.labels[5]
 
 
+OPEN = {  # still to be recorded; whoever records them takes them off this list
+    "CPU-seconds to 90 %, d2l's recipe over ours",
+    "CPU-seconds to 92 %, d2l's recipe over ours",
+    "test accuracy of the best recorded run",
+}
+
+
 def test_the_stored_measurements_keep_the_promises():
-    results = json.loads((ROOT / "d2lnets" / "benchmark.json").read_text())
-    assert len(results["bars"]) == 9
-    for bar in results["bars"]:
-        if bar["value"] is not None:
-            assert (bar["value"] >= bar["bound"]) == (bar["is"] == "at least"), bar
+    bars = Benchmark().results["bars"]
+    assert len(bars) == 9
+    kept = {
+        bar["what"]
+        for bar in bars
+        if bar["value"] is not None
+        and (bar["value"] >= bar["bound"] if bar["is"] == "at least" else bar["value"] <= bar["bound"])
+    }
+    assert kept == {bar["what"] for bar in bars} - OPEN
