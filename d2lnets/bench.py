@@ -90,11 +90,20 @@ class Benchmark:
 
     def speed(self, title):
         """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``."""
-        rows = [[name, *result.values()] for name, result in self.results[title].items()]
-        fastest = max(row[1] for row in rows)
-        rows = [[*row[:4], 1e6 * row[4], row[1] / fastest] for row in rows]
-        headers = [title, "images/s", "lowest", "highest", "CPU-µs an image", "of the fastest"]
-        return Table(headers, rows, ["", ",.0f", ",.0f", ",.0f", ",.0f", ".0%"])
+        group = self.results[title]
+        fastest = max(result["images_per_second"] for result in group.values())
+        rows = [
+            [
+                name,
+                result["images_per_second"],
+                f"{result['lowest']:,.0f}–{result['highest']:,.0f}",
+                1000 * result["cpu_seconds_per_image"],
+                result["images_per_second"] / fastest,
+            ]
+            for name, result in group.items()
+        ]
+        headers = ["", "images/s", "range", "CPU-ms an image", "of the fastest"]
+        return Table(headers, rows, ["", ",.0f", "", ",.3g", ".0%"])
 
     def peak(self):
         """The part of the fastest convolution's operations a second that training steps reach."""
