@@ -1,16 +1,20 @@
 """One training in several processes, as if in one: batches, batch norm and sums over all of them."""
 
 import os
+import warnings
 from contextlib import contextmanager
 
 import torch
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import TqdmWarning
 
 
 def start(device, precision="no", compile=False):
     """An ``accelerate.Accelerator`` for a device, and for the processes that a launcher started."""
-    from accelerate import Accelerator  # takes a moment to import, and only training needs it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # it looks for notebook widgets, which nobody needs
+        from accelerate import Accelerator  # takes a moment to import, and only training needs it
 
     finish()
     if device.type == "cuda" and device.index is not None and not _launched():

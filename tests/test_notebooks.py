@@ -93,3 +93,9 @@ def test_pictures_have_alternative_text(notebook):
     for cell in code_cells(notebook):
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
             assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 20, cell["id"]
+
+
+def test_no_stored_output_is_a_warning_or_names_this_machine(notebook):
+    for cell in code_cells(notebook):
+        assert not [output for output in cell["outputs"] if output.get("name") == "stderr"], cell["id"]
+        assert "/site-packages/" not in json.dumps(cell["outputs"]), cell["id"]
