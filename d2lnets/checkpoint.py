@@ -146,7 +146,8 @@ class Checkpoint:
         try:
             with safetensors.safe_open(self.path, "pt") as file:
                 head = json.loads(file.metadata()["d2lnets"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
             if head["format"] == self.FORMAT:
                 type(self.run)(**head["run"])
                 return head, tensors, Progress(**head["progress"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from conftest import lacking
 from torch import nn
 
 import d2lnets
@@ -287,8 +288,9 @@ def test_a_full_disk_leaves_the_last_good_state(saved, data):
     assert saved.read_bytes() == content and [file.name for file in saved.parent.iterdir()] == [saved.name]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full: Linux has it")
 def test_no_space_left_is_named(data, tmp_path, monkeypatch):
+    if not os.path.exists("/dev/full"):
+        lacking("/dev/full", "Linux has it")
     real = Path.open
 
     def open_(path, mode="r", **more):

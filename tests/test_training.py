@@ -315,9 +315,11 @@ def test_other_errors_of_a_network_stay_what_they_are(data):
 
 def test_it_trains_outside_the_main_thread(data, tmp_path):
     runs = []
-    work = lambda: runs.append(  # noqa: E731
-        d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu", checkpoint=tmp_path / "c")
-    )
+
+    def work():
+        recipe = d2lnets.Recipe(epochs=1)
+        runs.append(d2lnets.fit(small_net(), data.take(64), recipe, device="cpu", checkpoint=tmp_path / "c"))
+
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
