@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import json
 import multiprocessing
-import os
 import resource
 import subprocess
 import sys
@@ -19,21 +18,18 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
-os.environ["MPLBACKEND"] = "agg"
-
 import torch
-import torchvision
-from d2l import torch as d2l
-from torch import nn
+from peers import d2l, d2l_resnet18, torchvision_net
 from torch.nn import functional as F
 from tqdm import tqdm
 
 import d2lnets
-from d2lnets.bench import Benchmark, convolution_peak, stepper
+from d2lnets.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
+from d2lnets.recipe import BOOK, Recipe
 from d2lnets.runs import load_all, machine, versions
-from d2lnets.training import BOOK, Recipe, pick_device
+from d2lnets.training import pick_device
 
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 
@@ -157,30 +153,7 @@ def plain_steps(make, size, batch_size):
     return work, batch_size
 
 
-def d2l_resnet18():
-    """ResNet-18 of Zhang et al., Sec. 8.6, from d2l's own blocks."""
-
-    def stage(channels, halve):
-        return nn.Sequential(d2l.Residual(channels, halve, 2 if halve else 1), d2l.Residual(channels))
-
-    stem = nn.Sequential(nn.LazyConv2d(64, 7, 2, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
-    net = nn.Sequential(stem, stage(64, False), stage(128, True), stage(256, True), stage(512, True), head)
-    net(torch.rand(2, 1, 96, 96))  # d2l's layers learn their sizes from the first batch
-    return net
-
-
 densenet121 = partial(d2lnets.densenet, blocks=DENSENET121_BLOCKS, bottleneck=True)
-
-
-def torchvision_net(name, first, **settings):
-    """A torchvision network for one input channel; `first` names its first convolution."""
-    net = getattr(torchvision.models, name)(num_classes=10, **settings)
-    parent, _, attribute = first.rpartition(".")
-    old = net.get_submodule(first)
-    new = nn.Conv2d(1, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)
-    setattr(net.get_submodule(parent), attribute, new)
-    return net
 
 
 def steps(rounds):
@@ -246,22 +219,17 @@ def densenet_memory(rounds):
         pair = {name: partial(make, checkpoint=name == "checkpointed") for name in ("plain", "checkpointed")}
         speed = contest(title, {name: (plain_steps, net, 96, 16) for name, net in pair.items()}, rounds)
         results[title] = {
-            name: {"peak_bytes": peak_of_tensors(net()), "seconds": 16 / speed[name]["images_per_second"]}
+            name: {
+                "peak_bytes": peak_of_tensors(partial(forward_and_back, net())),
+                "seconds": 16 / speed[name]["images_per_second"],
+            }
             for name, net in pair.items()
         }
     return results
 
 
-def peak_of_tensors(net):
-    images = torch.rand(16, 1, 96, 96)
-    with torch.profiler.profile(profile_memory=True) as profile:
-        net(images).sum().backward()
-    alive = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
-    return most
+def forward_and_back(net):
+    net(torch.rand(16, 1, 96, 96)).sum().backward()
 
 
 def start_up(rounds):
@@ -369,7 +337,7 @@ def bars(results):
         theirs, ours = row["d2l_cpu_seconds"], row["d2lnets_cpu_seconds"]
         return theirs / ours if theirs and ours else None
 
-    best = max(run.test["accuracy"] for run in chosen_runs())
+    best = max(chosen_runs(), key=lambda run: run.epochs[-1]["validation_accuracy"]).test["accuracy"]
     rows = [
         ["CPU-seconds to 90 %, d2l's recipe over ours", effort("90%"), "at least", 100],
         ["CPU-seconds to 92 %, d2l's recipe over ours", effort("92%"), "at least", 80],
@@ -382,30 +350,37 @@ def bars(results):
             "at least",
             1.8,
         ],
-        ["test accuracy of the best recorded run", best, "at least", 0.94],
+        ["test accuracy of the run that is best on validation", best, "at least", 0.94],
         ["peak of a checkpointed step, source's DenseNet", memory("the source's DenseNet"), "at most", 0.66],
         ["peak of a checkpointed step, DenseNet-121", memory("DenseNet-121"), "at most", 0.35],
     ]
     return [dict(zip(("what", "value", "is", "bound"), row)) for row in rows]
 
 
+def measure(rounds):
+    """All that is measured; what the recorded runs make of it comes later."""
+    data = d2lnets.load_fashion_mnist(validation=0)
+    if len(data.train) < 60_000:
+        sys.exit("benchmarks: the whole Fashion-MNIST is needed; apt-get install dataset-fashion-mnist")
+    results = {"memory": densenet_memory(rounds), "start": start_up(rounds)}
+    results |= steps(rounds)
+    results["peak"] = peak_fractions(results)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(where_d2l_looks(data, Path(folder))):
+        results |= {f"delivery, {size}×{size}": delivery(size, min(rounds, 3)) for size in (28, 96)}
+    return results | {"machine": machine(pick_device()), "versions": versions(), "rounds": rounds}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--out", type=Path, default=Path(d2lnets.__file__).with_name("benchmark.json"))
+    parser.add_argument(
+        "--recorded", action="store_true", help="measure nothing, only count anew what the recorded runs decide"
+    )
     options = parser.parse_args()
-    data = d2lnets.load_fashion_mnist(validation=0)
-    if len(data.train) < 60_000:
-        sys.exit("benchmarks: the whole Fashion-MNIST is needed; apt-get install dataset-fashion-mnist")
-    results = {"memory": densenet_memory(options.rounds), "start": start_up(options.rounds)}
-    results |= steps(options.rounds)
-    results["peak"] = peak_fractions(results)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(where_d2l_looks(data, Path(folder))):
-        results |= {f"delivery, {size}×{size}": delivery(size, min(options.rounds, 3)) for size in (28, 96)}
+    results = json.loads(options.out.read_text()) if options.recorded else measure(options.rounds)
     results["accuracy"] = time_to_accuracy(results)
     results["bars"] = bars(results)
-    results["machine"], results["versions"] = machine(pick_device()), versions()
-    results["rounds"] = options.rounds
     options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     show(options.out)
     print(options.out)

@@ -6,6 +6,7 @@ from d2lnets.data import DataError, FashionMNIST, Split, batches, load_fashion_m
 from d2lnets.densenet import DenseBlock, densenet, transition_block
 from d2lnets.googlenet import Inception, googlenet
 from d2lnets.imagenet import classify, load_torchvision
+from d2lnets.recipe import D2L, Recipe
 from d2lnets.resnet import (
     Residual,
     cifar_resnet,
@@ -18,9 +19,10 @@ from d2lnets.resnet import (
 )
 from d2lnets.runs import Run, compare, load_runs
 from d2lnets.tracing import Trace, trace_shapes
-from d2lnets.training import DivergedError, Interrupted, Recipe, Score, evaluate, fit, pick_device
+from d2lnets.training import DivergedError, Interrupted, Score, evaluate, fit, pick_device
 
 __all__ = [
+    "D2L",
     "CheckpointError",
     "DataError",
     "DenseBlock",

@@ -18,9 +18,10 @@ from d2lnets.bench import convolution_peak, training_speed
 from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import DataError, load_fashion_mnist
 from d2lnets.networks import NETWORKS, SMALL, build
+from d2lnets.recipe import RECIPES, Recipe
 from d2lnets.runs import compare, load_all, machine
 from d2lnets.tracing import trace_shapes
-from d2lnets.training import RECIPES, DivergedError, Interrupted, Recipe, evaluate, fit, pick_device
+from d2lnets.training import DivergedError, Interrupted, evaluate, fit, pick_device
 
 EXAMPLES = {
     "train": """
@@ -47,22 +48,22 @@ def main(arguments=None):
         prog="python -m d2lnets", description="Train, compare and look into the networks of the book."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    _add_train(_command(commands, "train", "train networks on Fashion-MNIST, and write a JSON file for each seed"))
-    runs = _command(commands, "runs", "list recorded runs, compare networks, plot their curves")
+    _add_train(_command(commands, _train, "train networks on Fashion-MNIST, and write a JSON file for each seed"))
+    runs = _command(commands, _runs, "list recorded runs, compare networks, plot their curves")
     runs.add_argument("networks", nargs="*", metavar="NAME", help="only these; by default all that have runs")
     runs.add_argument("--from", dest="folder", type=Path, help="folder of JSON files; by default the package's own")
     runs.add_argument("--plot", type=Path, metavar="FILE", help="draw the validation curves, as PNG, PDF or SVG")
-    trace = _command(commands, "trace", "a network's shapes, parameters and multiply-adds by stage")
+    trace = _command(commands, _trace, "a network's shapes, parameters and multiply-adds by stage")
     trace.add_argument("network", metavar="NAME", help=", ".join(NETWORKS))
     trace.add_argument("--image-size", type=int, help="height and width; by default 28, or 96 for the source's own")
-    bench = _command(commands, "bench", "images/s of training on this machine, and how near its peak that is")
+    bench = _command(commands, _bench, "images/s of training on this machine, and how near its peak that is")
     bench.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
     bench.add_argument("--image-size", type=int, default=28, help="(default: 28)")
     bench.add_argument("--batch-size", type=int, default=128, help="(default: 128)")
     bench.add_argument("--device", help="for example cpu or cuda; by default the best there is")
     options = parser.parse_args(arguments)
     try:
-        globals()[f"_{options.command}"](options)
+        options.work(options)
     except (CheckpointError, DataError, DivergedError, MemoryError, OSError, ValueError) as error:
         sys.exit(f"d2lnets: {error}")
     except Interrupted as stop:
@@ -79,14 +80,17 @@ def _interrupted(options, what):
     return 130
 
 
-def _command(commands, name, purpose):
-    return commands.add_parser(
+def _command(commands, work, purpose):
+    name = work.__name__.removeprefix("_")
+    command = commands.add_parser(
         name,
         help=purpose,
         description=purpose[0].upper() + purpose[1:] + ".",
         epilog=f"examples:{EXAMPLES[name]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.set_defaults(work=work)
+    return command
 
 
 def _add_train(train):

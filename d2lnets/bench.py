@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from d2lnets.data import Split, seeded
+from d2lnets.recipe import BOOK
 from d2lnets.runs import Table
 from d2lnets.tracing import trace_shapes
-from d2lnets.training import BOOK, Trainer, pick_device, precision
+from d2lnets.training import Trainer, pick_device, precision
 
 
 def seconds(work, device, repeats=5):
@@ -80,6 +81,18 @@ def training_speed(net, recipe=BOOK, device=None):
     clock, _ = seconds(stepper(net, recipe, device), device)
     images = recipe.batch_size / median(clock)
     return images, images * work
+
+
+def peak_of_tensors(work):
+    """Most bytes of tensors alive at once while ``work()`` runs, of those made in it, on the CPU."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        work()
+    alive = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            most = max(most, alive)
+    return most
 
 
 class Benchmark:

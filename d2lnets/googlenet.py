@@ -90,8 +90,8 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
     Args:
         batch_norm: after every convolution. Without it, plain SGD from the usual initial weights
             starts slowly.
-        small: for images of 28x28: a 3x3 convolution in place of the first two parts, so that the
-            first Inception stage sees 28x28; and a quarter of the channels.
+        small: for images of 28x28: one 3x3 convolution and one max-pool in place of the first two parts,
+            so that the first Inception stage sees 14x14; and a quarter of the channels.
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
 
@@ -106,7 +106,7 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
 
     channels = 192 // part
     if small:
-        layers = OrderedDict(stem=nn.Sequential(*conv(in_channels, channels, 3)))
+        layers = OrderedDict(stem=nn.Sequential(*conv(in_channels, channels, 3)), max_pool=halve())
     else:
         layers = OrderedDict(
             conv1=nn.Sequential(*conv(in_channels, 64, 7, 2), halve()),

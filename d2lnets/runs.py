@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from d2lnets import parallel
 from d2lnets.checkpoint import write
+from d2lnets.recipe import BOOK, Recipe
 
 try:
     import resource
@@ -135,29 +136,21 @@ class Run:
         return self._table("html")
 
 
-def load_runs(network, **settings):
-    """The recorded runs of a network, full trainings that ship with the package, one for each seed.
-
-    Args:
-        settings: only runs with these settings of the `Recipe`, for example ``epochs=4``. Where a network has runs of
-            several recipes, say which; by default those with the most seeds, and of these the longest.
+def load_runs(network, recipe=BOOK):
+    """The recorded runs of a network by a recipe, full trainings that ship with the package, one for each seed.
 
     Raises:
-        ValueError: there are none; the message names the networks that have some.
+        ValueError: there are none; the message says of what there are.
     """
     everything = load_all()
-    groups = {}
-    for run in everything:
-        if run.network == network and settings.items() <= run.recipe.items():
-            groups.setdefault(json.dumps(run.recipe), []).append(run)
-    if not groups:
-        known = ", ".join(sorted({run.network for run in everything})) or "no network"
-        wanted = " ".join([repr(network), *(f"{name}={value}" for name, value in settings.items())])
-        raise ValueError(f"no recorded runs of {wanted}; there are runs of {known}")
-    return max(
-        (sorted(group, key=lambda run: run.seed) for group in groups.values()),
-        key=lambda group: (len(group), len(group[0].epochs)),
-    )
+    runs = [run for run in everything if run.network == network and Recipe(**run.recipe) == recipe]
+    if runs:
+        return sorted(runs, key=lambda run: run.seed)
+    recipes = sorted({str(Recipe(**run.recipe)) for run in everything if run.network == network})
+    if recipes:
+        raise ValueError(f"no recorded runs of {network} by the recipe {recipe}; there are by {', '.join(recipes)}")
+    known = ", ".join(sorted({run.network for run in everything})) or "no network"
+    raise ValueError(f"no recorded runs of {network!r}; there are runs of {known}")
 
 
 def load_all(folder=None):
@@ -204,8 +197,6 @@ def compare(runs):
 
     Accuracies, seconds and memory are means over the seeds, s.d. is the standard deviation of the test accuracy.
     """
-    from d2lnets.training import Recipe  # which imports this module
-
     groups = {}
     for run in runs:
         groups.setdefault((run.network, json.dumps(run.recipe)), []).append(run)

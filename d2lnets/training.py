@@ -1,4 +1,4 @@
-"""Train a network on Fashion-MNIST and measure it: the recipe, the loop, the score."""
+"""Train a network on Fashion-MNIST and measure it: the loop, the score."""
 
 import ctypes
 import math
@@ -7,8 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from numbers import Integral
+from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -18,128 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from d2lnets import parallel
-from d2lnets.arguments import require_number, require_positive
 from d2lnets.checkpoint import Checkpoint, Progress
-from d2lnets.data import Split, batch_indices, batches, enlarge, normalize, seeded, shift_and_flip
+from d2lnets.data import Split, batch_indices, batches, seeded, shift_and_flip
+from d2lnets.recipe import BOOK, PLAIN
 from d2lnets.runs import Run, machine, peak_memory, start_peak_memory, versions
 
 SAVE_SECONDS = 120  # between two saves within an epoch
 FIRST_LOSSES = 10  # so many are recorded, for a test that trains again
 STEPS_AHEAD = 20  # an accelerator works on so many before their losses are read
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: everything but the network, the data and the seed.
-
-    The optimiser is SGD. `Recipe()` is the book's recipe; `D2L` is the one of *Dive into Deep Learning*.
-
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: examples a step, over all processes.
-        lr: highest learning rate.
-        warmup: fraction of the steps in which the rate rises in a straight line from 0 to `lr`, to fall
-            in a straight line to 0 over the rest; None keeps it at `lr`.
-        momentum: of SGD, in Nesterov's form; 0 for none.
-        weight_decay: factor of the parameters that is added to their gradients.
-        label_smoothing: part of each label that is spread over all classes.
-        shift: move each image by up to so many pixels in each direction (`shift_and_flip`).
-        flip: mirror half of the images.
-        normalize: pixels to mean 0 and standard deviation 1 (`normalize`); otherwise to the range 0 to 1.
-        image_size: enlarge the images to so many pixels, bilinearly; None leaves them at 28.
-        average: decay of the exponential moving average of weights, which is what is scored; None for none.
-        flip_test: score the mean of the logits of an image and its mirror image.
-        clip: largest norm of the gradient, which is scaled down to it; None for no limit.
-        xavier: draw the weights of convolutions and linear layers anew, uniformly (Glorot and Bengio 2010).
-        mixed_precision: compute in 16 bits where the device has them in hardware, see `precision`.
-        score_test: train on all 60,000 images, and score the test images after every epoch, as d2l does
-            (`FashionMNIST.without_validation`). Then no choice may be made by these scores.
-    """
-
-    epochs: int = 4
-    batch_size: int = 128
-    lr: float = 0.2
-    warmup: float | None = 0.25
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    shift: int = 0
-    flip: bool = True
-    normalize: bool = True
-    image_size: int | None = None
-    average: float | None = None
-    flip_test: bool = True
-    clip: float | None = None
-    xavier: bool = False
-    mixed_precision: bool = True
-    score_test: bool = False
-
-    def __post_init__(self):
-        require_positive(epochs=self.epochs, batch_size=self.batch_size)
-        for name in ("lr", "clip"):
-            require_number(getattr(self, name), name, above=0, optional=name != "lr")
-        for name in ("warmup", "average"):
-            require_number(getattr(self, name), name, above=0, below=1, optional=True)
-        for name in ("momentum", "label_smoothing"):
-            require_number(getattr(self, name), name, least=0, below=1)
-        require_number(self.weight_decay, "weight_decay", least=0)
-        for name in ("shift", "image_size"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Integral) and value >= (name == "image_size")):
-                raise ValueError(f"{name} must be a whole number of pixels, got {value!r}")
-        for field in fields(self):
-            if field.type is bool and not isinstance(getattr(self, field.name), bool):
-                raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
-
-    def __str__(self):
-        """How it departs from the recipe of this module that it is nearest to, as in ``d2l epochs=14``."""
-        name, departures = min(
-            (
-                (name, [f.name for f in fields(self) if getattr(self, f.name) != getattr(base, f.name)])
-                for name, base in RECIPES.items()
-            ),
-            key=lambda pair: len(pair[1]),
-        )
-        return " ".join([name, *(f"{each}={getattr(self, each)}" for each in departures)])
-
-    def rate(self, progress):
-        """The learning rate when the fraction `progress` of all steps is done."""
-        if self.warmup is None:
-            return self.lr
-        return self.lr * min(progress / self.warmup, (1 - progress) / (1 - self.warmup))
-
-    def prepare(self, images):
-        """uint8 images as the network gets them, float32.
-
-        Shapes: (N, 1, H, W) -> (N, 1, image_size, image_size).
-        """
-        images = normalize(images) if self.normalize else images.float() / 255
-        return images if self.image_size is None else enlarge(images, self.image_size)
-
-
-BOOK = Recipe()
-
-D2L = Recipe(
-    epochs=10,
-    lr=0.01,
-    warmup=None,
-    momentum=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    shift=0,
-    flip=False,
-    normalize=False,
-    image_size=96,
-    flip_test=False,
-    xavier=True,
-    mixed_precision=False,
-    score_test=True,
-)
-"""Zhang, Lipton, Li, Smola, *Dive into Deep Learning* 1.0.3, Sec. 8.6: plain SGD at a constant rate."""
-
-PLAIN = Recipe(flip_test=False)  # what `evaluate` takes by default
-
-RECIPES = {"book": BOOK, "d2l": D2L}
 
 
 class Score(NamedTuple):

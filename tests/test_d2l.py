@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from d2l import torch as d2l
+from peers import d2l, d2l_resnet18
 from torch import nn
 
 import d2lnets
@@ -41,23 +41,11 @@ def test_residual(use_1x1conv, stride, out_channels):
     assert_equal_in_both_modes(ours, theirs, x)
 
 
-def d2l_resnet18():
-    """ResNet-18 as chapter 8.6 of *Dive into Deep Learning* describes it, from d2l's own blocks."""
-
-    def stage(channels, halve):
-        return nn.Sequential(d2l.Residual(channels, halve, 2 if halve else 1), d2l.Residual(channels))
-
-    stem = nn.Sequential(nn.LazyConv2d(64, 7, 2, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
-    return nn.Sequential(stem, stage(64, False), stage(128, True), stage(256, True), stage(512, True), head)
-
-
 @pytest.mark.parametrize("size", [96, 28])
 def test_resnet18(size):
     torch.manual_seed(0)
     x = torch.randn(4, 1, size, size)
     theirs = d2l_resnet18()
-    theirs(x)
     ours = d2lnets.resnet18()
     copy_weights(ours, theirs)
     assert_equal_in_both_modes(ours, theirs, x)

@@ -9,6 +9,7 @@ from torch import nn
 
 import d2lnets
 from d2lnets import Residual, trace_shapes
+from d2lnets.bench import peak_of_tensors
 from d2lnets.resnet import Bottleneck, CifarBlock
 
 
@@ -180,14 +181,7 @@ def test_checkpointing_needs_less_memory(blocks, bottleneck, at_most):
         torch.manual_seed(0)
         net = d2lnets.densenet(blocks=blocks, bottleneck=bottleneck, checkpoint=checkpoint)
         x = torch.randn(16, 1, 96, 96)
-        with torch.profiler.profile(profile_memory=True) as profile:
-            net(x).sum().backward()
-        alive, most = 0, 0
-        for event in profile.profiler.kineto_results.events():
-            if event.name() == "[memory]":
-                alive += event.nbytes()
-                most = max(most, alive)
-        return most
+        return peak_of_tensors(lambda: net(x).sum().backward())
 
     assert peak(True) < at_most * peak(False)
 

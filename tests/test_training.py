@@ -13,7 +13,8 @@ from torch.nn import functional as F
 import d2lnets
 from d2lnets.data import SUBSET, normalize
 from d2lnets.networks import NETWORKS, build
-from d2lnets.training import BOOK, D2L, Trainer, eval_mode, precision
+from d2lnets.recipe import BOOK, D2L
+from d2lnets.training import Trainer, eval_mode, precision
 
 
 @pytest.fixture(scope="module")
