@@ -32,3 +32,4 @@ train resnet50-small googlenet-small-bn densenet-small --seeds 0 1 2
 train resnet18 --recipe d2l --epochs 14
 
 cp recorded/*.json d2lnets/runs/
+.venv/bin/python benchmarks/weights.py fast-resnet resnet18-small plain20 resnet20 googlenet-small-bn densenet-small

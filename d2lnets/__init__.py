@@ -6,6 +6,7 @@ from d2lnets.data import DataError, FashionMNIST, Split, batches, load_fashion_m
 from d2lnets.densenet import DenseBlock, densenet, transition_block
 from d2lnets.googlenet import Inception, googlenet
 from d2lnets.imagenet import classify, load_torchvision
+from d2lnets.networks import load_trained
 from d2lnets.recipe import D2L, Recipe
 from d2lnets.resnet import (
     Residual,
@@ -51,6 +52,7 @@ __all__ = [
     "load_fashion_mnist",
     "load_runs",
     "load_torchvision",
+    "load_trained",
     "pick_device",
     "resnet18",
     "resnet50",

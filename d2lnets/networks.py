@@ -2,6 +2,9 @@
 
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
+
+import safetensors.torch
 
 from d2lnets.densenet import densenet
 from d2lnets.googlenet import googlenet
@@ -40,3 +43,30 @@ def build(name):
         offer = f"did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(f"no network is called {name!r}: {offer}There are {', '.join(NETWORKS)}")
     return NETWORKS[name]()
+
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load_trained(name, path=None):
+    """A network of the book with trained weights, in eval mode.
+
+    Args:
+        path: a checkpoint that ``python -m d2lnets train`` or `fit` wrote; without one the weights that ship with the
+            package, those of the recorded run with seed 0, rounded to 16 bits.
+
+    Raises:
+        ValueError: there are no weights of that network; the message says of which there are.
+        RuntimeError: the file has another network's weights.
+    """
+    net = build(name)
+    if path is None:
+        path = WEIGHTS / f"{name}.safetensors"
+        if not path.exists():
+            known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
+            raise ValueError(f"no trained weights of {name} ship with the package; there are those of {known}")
+    tensors = safetensors.torch.load_file(path)
+    prefix = "average/module." if "average/n_averaged" in tensors else "net/"
+    state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    net.load_state_dict(state)
+    return net.eval()

@@ -8,7 +8,7 @@ import torch
 from conftest import lacking
 
 import d2lnets
-from d2lnets.networks import build
+from d2lnets.networks import WEIGHTS, build
 from d2lnets.recipe import Recipe
 from d2lnets.runs import RECORDED, Run, compare, load_all
 
@@ -44,6 +44,34 @@ def test_the_first_steps_are_found_again(run, whole):
     again = d2lnets.fit(build(run.network), data, recipe, run.seed, "cpu", steps=4)
     tolerance = 0.01 if again.precision == run.precision else 0.05
     assert again.first_losses == pytest.approx(run.first_losses[:4], rel=tolerance)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.iterdir()))
+def test_the_weights_that_ship_are_those_of_the_recorded_run(name, whole):
+    """Rounded to 16 bits they may get a few of 10,000 images otherwise; a tenth of them is looked at."""
+    part = whole.test[:1000]
+    accuracy = d2lnets.evaluate(d2lnets.load_trained(name), part, "cpu", Recipe()).accuracy
+    assert accuracy == pytest.approx(d2lnets.load_runs(name)[0].test["accuracy"], abs=0.02)
+
+
+def test_weights_of_another_network_and_unknown_ones_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match="no trained weights of resnet50 ship with the package; there are those of .*fast-resnet"
+    ):
+        d2lnets.load_trained("resnet50")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        d2lnets.load_trained("resnet56", WEIGHTS / "fast-resnet.safetensors")
+
+
+def test_the_weights_of_ones_own_training_are_loaded(tmp_path):
+    data = d2lnets.load_fashion_mnist(d2lnets.data.SUBSET).take(256)
+    for recipe in (Recipe(epochs=1), Recipe(epochs=1, average=0.9)):
+        net = build("fast-resnet")
+        path = tmp_path / str(recipe)
+        d2lnets.fit(net, data, recipe, device="cpu", checkpoint=path)
+        again = d2lnets.load_trained("fast-resnet", path)
+        for mine, loaded in zip(net.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(mine, loaded)
 
 
 def test_what_is_compared_has_three_seeds():
