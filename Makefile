@@ -4,7 +4,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-NOTEBOOKS := $(wildcard book/*.ipynb)
 
 book: $(READY)  ## build the book
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -16,10 +15,8 @@ test: book  ## build the book, run all tests, and every notebook against its sto
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
-refresh: $(READY)  ## run the notebooks again and store what they print
-	TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
-	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(NOTEBOOKS)
+refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what they print
+	$(BIN)/python book/refresh.py $(CHAPTER)
 
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
 	sh benchmarks/record.sh

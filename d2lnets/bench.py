@@ -1,6 +1,7 @@
 """How fast this machine trains, how near that is to the fastest it can, and what was measured beside others."""
 
 import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,7 @@ def training_speed(net, recipe=BOOK, device=None):
 
 def peak_of_tensors(work):
     """Most bytes of tensors alive at once while ``work()`` runs, of those made in it, on the CPU."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that there is no GPU
     with torch.profiler.profile(profile_memory=True) as profile:
         work()
     alive = most = 0

@@ -163,14 +163,19 @@ def _count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _stages(layers, depth, reaches, prefix=""):
-    """The modules at one depth that ran, each with the modules inside it."""
+def _stages(layers, depth, reaches, around="", container=True):
+    """The modules at one depth that ran, each with the modules inside it.
+
+    The name of what is `around` them is put before a number, and before the members of a mere container.
+    """
     starts = [i for i, layer in enumerate(layers) if layer.depth == depth]
     for start, end in pairwise([*starts, len(layers)]):
         stage, *inside = layers[start:end]
-        name = prefix + stage.var_name
+        name = stage.var_name
+        if around and (container or name.isdigit()):
+            name = f"{around}.{name}"
         if not stage.executed:  # a mere container, such as a ModuleList: its members count
-            yield from _stages(inside, depth + 1, reaches, name + ".")
+            yield from _stages(inside, depth + 1, reaches, name)
             continue
         yield TracedStage(
             name=name,
@@ -179,7 +184,7 @@ def _stages(layers, depth, reaches, prefix=""):
             multiply_adds=sum(map(_multiply_adds, layers[start:end])),
             receptive_field=max(reaches[id(stage.module)].pop(0).field),
             input_shape=tuple(stage.input_size[1:]),
-            inside=tuple(_stages(inside, depth + 1, reaches, name + ".")),
+            inside=tuple(_stages(inside, depth + 1, reaches, name, container=False)),
         )
 
 

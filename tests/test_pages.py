@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from conftest import lacking
 from playwright.sync_api import sync_playwright
 
-HTML = Path(__file__).parent.parent / "_build" / "html"
-PAGES = [f"book/{name}.html" for name in ("index", "resnet18", "networks", "benchmarks")]
+ROOT = Path(__file__).parent.parent
+HTML = ROOT / "_build" / "html"
+PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text())
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -45,7 +47,9 @@ def site():
 
 
 @pytest.fixture(
-    params=[(page, size, scheme) for page in PAGES for size in SIZES for scheme in ("light", "dark")], ids="-".join
+    scope="module",
+    params=[(page, size, scheme) for page in PAGES for size in SIZES for scheme in ("light", "dark")],
+    ids="-".join,
 )
 def visit(request, browser, site):
     """A page, opened and settled, with what it asked for and complained about."""
@@ -56,9 +60,14 @@ def visit(request, browser, site):
     page.on("request", lambda request: page.requested.append(request.url))
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(f"{site}/{page_name}", wait_until="networkidle")
+    page.goto(f"{site}/{page_name}.html", wait_until="networkidle")
     yield page
     page.close()
+
+
+def page_of(visit):
+    """As in the table of contents: book/resnet18."""
+    return urlsplit(visit.url).path.strip("/").removesuffix(".html")
 
 
 def test_no_error_no_other_host_no_overflow(visit, site):
@@ -83,14 +92,26 @@ def test_figures_have_alternative_text_and_load(visit):
         "[...document.querySelectorAll('main img')].map(e => [e.src, e.alt, e.complete && e.naturalWidth])"
     )
     assert all(len(alt) > 20 and "_images" not in alt and width > 0 for _, alt, width in images), images
-    if "resnet18" in visit.url:
-        assert len(images) >= 4
+    if (ROOT / f"{page_of(visit)}.ipynb").exists() and "benchmarks" not in visit.url:
+        assert images
 
 
 def test_formulas_are_set(visit):
-    if "resnet18" in visit.url:
+    if visit.locator(".math").count():
         visit.wait_for_selector("mjx-container")
-        assert visit.locator("mjx-merror").count() == 0
+    assert visit.locator("mjx-merror").count() == 0
+
+
+def test_answers_are_folded(visit):
+    """Of the exercises and predictions of a chapter; a click opens them."""
+    answers = visit.locator("main details")
+    if (ROOT / f"{page_of(visit)}.ipynb").exists() and "benchmarks" not in visit.url:
+        assert answers.count() >= 5
+    if answers.count():
+        assert visit.locator("main details[open]").count() == 0
+        answers.first.locator("summary").click()
+        assert visit.locator("main details[open]").count() == 1
+        answers.first.locator("summary").click()
 
 
 def test_the_chapter_shows_what_was_trained(browser, site):

@@ -56,7 +56,7 @@ def test_the_weights_that_ship_are_those_of_the_recorded_run(name, whole):
 
 def test_weights_of_another_network_and_unknown_ones_are_refused(tmp_path):
     with pytest.raises(
-        ValueError, match="no trained weights of resnet50 ship with the package; there are those of .*fast-resnet"
+        ValueError, match=r"no trained weights of resnet50 ship with the package; there are those of .*fast-resnet"
     ):
         d2lnets.load_trained("resnet50")
     with pytest.raises(RuntimeError, match="Missing key"):

@@ -1,0 +1,75 @@
+"""Run notebooks, store what they print, and write when and on what: ``python book/refresh.py [CHAPTER ...]``."""
+
+import json
+import os
+import platform
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+from d2lnets.runs import machine, versions
+from d2lnets.training import pick_device
+
+BOOK = Path(__file__).parent
+STATE = BOOK / "state.json"
+os.environ["TQDM_DISABLE"] = "1"  # in the notebooks; here the bar has read its environment
+
+
+def refresh(path):
+    """Run a notebook from a fresh kernel; its row for the page of states."""
+    notebook = nbformat.read(path, as_version=4)
+    start = time.perf_counter()
+    client = NotebookClient(notebook, timeout=1200, record_timing=False, coalesce_streams=True)
+    client.execute(cwd=BOOK)
+    seconds = time.perf_counter() - start
+    nbformat.write(notebook, path)
+    here = machine(pick_device())
+    return {
+        "title": notebook.cells[0].source.splitlines()[0].removeprefix("# "),
+        "date": date.today().isoformat(),
+        "seconds": round(seconds),
+        "cells": sum(cell.cell_type == "code" for cell in notebook.cells),
+        "machine": f"{here['processor']}, {here['cores']} cores, {here['device']}",
+        "versions": f"Python {platform.python_version()}, PyTorch {versions()['torch']}",
+    }
+
+
+def page(state):
+    """The page of states, in Markdown."""
+    lines = [
+        "# State of the notebooks",
+        "",
+        "When the outputs of each notebook were made, on what, and how long all its cells took, the start included.",
+        "`make refresh` runs the notebooks and writes this page; `make test` runs them again and compares.",
+        "",
+        "| chapter | run on | seconds | code cells | machine | versions |",
+        "| :-- | :-- | --: | --: | :-- | :-- |",
+    ]
+    for name, row in state.items():
+        lines.append(
+            f"| [{row['title']}]({name}.ipynb) | {row['date']} | {row['seconds']} | {row['cells']} "
+            f"| {row['machine']} | {row['versions']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(chapters):
+    every = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"))}
+    unknown = [name for name in chapters if name not in every]
+    if unknown:
+        sys.exit(f"refresh: no chapter {', '.join(unknown)}; there are {', '.join(every)}")
+    state = json.loads(STATE.read_text()) if STATE.exists() else {}
+    for name in tqdm(chapters or every, unit="notebook"):
+        state[name] = refresh(every[name])
+    state = {name: state[name] for name in every if name in state}
+    STATE.write_text(json.dumps(state, indent=1) + "\n")
+    (BOOK / "state.md").write_text(page(state))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
