@@ -31,5 +31,6 @@ train resnet50-small googlenet-small-bn densenet-small --seeds 0 1 2
 # The recipe of Dive into Deep Learning, until 92 % of the test images are right.
 train resnet18 --recipe d2l --epochs 14
 
+.venv/bin/python benchmarks/degradation.py
 cp recorded/*.json d2lnets/runs/
 .venv/bin/python benchmarks/weights.py fast-resnet resnet18-small plain20 resnet20 googlenet-small-bn densenet-small

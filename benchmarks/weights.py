@@ -14,3 +14,4 @@ for name in sys.argv[1:]:
     }
     WEIGHTS.mkdir(exist_ok=True)
     save_file(halves, WEIGHTS / f"{name}.safetensors")
+    (WEIGHTS / f"{name}.safetensors").chmod(0o644)

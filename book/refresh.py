@@ -66,9 +66,9 @@ def main(chapters):
     state = json.loads(STATE.read_text()) if STATE.exists() else {}
     for name in tqdm(chapters or every, unit="notebook"):
         state[name] = refresh(every[name])
-    state = {name: state[name] for name in every if name in state}
-    STATE.write_text(json.dumps(state, indent=1) + "\n")
-    (BOOK / "state.md").write_text(page(state))
+        state = {name: state[name] for name in every if name in state}
+        STATE.write_text(json.dumps(state, indent=1) + "\n")
+        (BOOK / "state.md").write_text(page(state))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,6 @@ def test_d2l_finds_the_same_images(tmp_path, monkeypatch):
 OPEN = {  # still to be recorded; whoever records them takes them off this list
     "CPU-seconds to 90 %, d2l's recipe over ours",
     "CPU-seconds to 92 %, d2l's recipe over ours",
-    "test accuracy of the run that is best on validation",
 }
 
 

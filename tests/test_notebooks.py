@@ -44,7 +44,7 @@ def test_an_edited_number_is_noticed(tmp_path):
 
 def test_a_block_that_does_not_add_is_noticed(tmp_path):
     """The chapter itself goes red when `Residual` loses its addition."""
-    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "resnet18").read_text())
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "residual_block").read_text())
     cells = {cell["id"]: cell for cell in chapter["cells"]}
     saboteur = {
         **cells["setup"],
@@ -56,8 +56,8 @@ def test_a_block_that_does_not_add_is_noticed(tmp_path):
             "d2lnets.Residual.forward = without\n",
         ],
     }
-    result = nbval({**chapter, "cells": [saboteur, cells["solution-4"]]}, tmp_path)
-    assert result.returncode == 1 and "nothing negative: False" in result.stdout
+    result = nbval({**chapter, "cells": [saboteur, cells["identity"]]}, tmp_path)
+    assert result.returncode == 1 and "x without negative parts: False" in result.stdout
 
 
 def test_every_cell_was_run_in_order_and_without_error(notebook):
