@@ -1,8 +1,8 @@
 """The networks of others that ours are compared with, in tests and benchmarks."""
 
-import os
+import matplotlib
 
-os.environ["MPLBACKEND"] = "agg"  # d2l must not look for a screen
+matplotlib.use("agg")  # d2l must not look for a screen; notebooks started from here keep their own
 
 import torch
 import torchvision

@@ -47,19 +47,26 @@ def page(state):
         "When the outputs of each notebook were made, on what, and how long all its cells took, the start included.",
         "`make refresh` runs the notebooks and writes this page; `make test` runs them again and compares.",
         "",
-        "| chapter | run on | seconds | code cells | machine | versions |",
-        "| :-- | :-- | --: | --: | :-- | :-- |",
     ]
+    places = {f"{row['machine']}; {row['versions']}" for row in state.values()}
+    if len(places) == 1:
+        lines += [f"All ran on the same machine: {places.pop()}.", ""]
+    else:
+        lines += [
+            f"- [{row['title']}]({name}.ipynb): {row['machine']}; {row['versions']}" for name, row in state.items()
+        ]
+    lines += ["", "| chapter | date | seconds | code cells |", "| :-- | :-- | --: | --: |"]
     for name, row in state.items():
-        lines.append(
-            f"| [{row['title']}]({name}.ipynb) | {row['date']} | {row['seconds']} | {row['cells']} "
-            f"| {row['machine']} | {row['versions']} |"
-        )
+        lines.append(f"| [{row['title']}]({name}.ipynb) | {row['date']} | {row['seconds']} | {row['cells']} |")
     return "\n".join(lines) + "\n"
 
 
+def place_in_the_book(path):
+    return (BOOK.parent / "_toc.yml").read_text().find(f"book/{path.stem}\n")
+
+
 def main(chapters):
-    every = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"))}
+    every = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"), key=place_in_the_book)}
     unknown = [name for name in chapters if name not in every]
     if unknown:
         sys.exit(f"refresh: no chapter {', '.join(unknown)}; there are {', '.join(every)}")

@@ -94,6 +94,19 @@ def draw_bottleneck():
         _draw_block(axes[2], "convolutional block", changing, ["1×1 conv\nstride 2", "batch norm"], range(1, 6))
 
 
+def draw_later_blocks():
+    """The blocks of ResNeXt, SENet and ConvNeXt (Xie et al. 2017, Hu et al. 2018, Liu et al. 2022)."""
+
+    def bottleneck(middle, *last):
+        return ["1×1 conv", "batch norm", "ReLU", middle, "batch norm", "ReLU", "1×1 conv", "batch norm", *last]
+
+    convnext = ["7×7 conv,\nby channel", "layer norm", "1×1 conv\n4 × width", "GELU", "1×1 conv"]
+    with _figure(5.8, columns=3) as axes:
+        _draw_block(axes[0], "ResNeXt", bottleneck("3×3 conv\nin groups"), slots=9)
+        _draw_block(axes[1], "SENet", bottleneck("3×3 conv", "weigh\nchannels"))
+        _draw_block(axes[2], "ConvNeXt", convnext, slots=9, relu=False)
+
+
 def draw_inception():
     """The Inception block with the channels of inception_3a; narrow boxes reduce (Szegedy et al. 2015, Fig. 2b)."""
     paths = [

@@ -117,7 +117,7 @@ def test_answers_are_folded(visit):
 def test_the_chapter_shows_what_was_trained(browser, site):
     page = browser.new_page()
     page.goto(f"{site}/book/resnet18.html")
-    text = page.inner_text("main")
+    text = page.text_content("main")
     for shown in ("64×24×24", "11,178,378", "318,657,536", "seed 2: validation"):
         assert shown in text
     page.close()

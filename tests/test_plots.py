@@ -77,6 +77,13 @@ def test_the_bottleneck_is_drawn_beside_two_convolutions_and_no_text_overlaps(dr
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
+def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
+    figure = drawn(plots.draw_later_blocks)
+    assert [axis.get_title() for axis in figure.axes] == ["ResNeXt", "SENet", "ConvNeXt"]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 def test_runs_are_drawn_with_a_live_one_beside_them(drawn):
     recorded = d2lnets.load_runs("resnet18-small")
     axis = drawn(plots.plot_runs, recorded, recorded[0]).axes[0]
