@@ -23,6 +23,7 @@ train fast-resnet --seeds 0 1 2 --epochs 1
 train fast-resnet --seeds 0 1 2 --epochs 1 --no-flip --no-flip-test
 train fast-resnet --seeds 0 1 2 --epochs 2
 train fast-resnet --seeds 0 1 2 --epochs 8
+train fast-resnet-wide --epochs 16
 
 # Every network, one recipe.
 train resnet18 resnet18-small plain20 resnet20 plain56 resnet56 --seeds 0 1 2

@@ -182,7 +182,7 @@ def _device(name):
         device = pick_device(name)
         torch.zeros(1, device=device).item()  # fails where there is none, or one without numbers
         return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises all three
         reason = re.split("[.\n]", str(error))[0]
         raise ValueError(f"--device {name}: {reason}") from error
 

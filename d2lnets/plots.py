@@ -557,35 +557,3 @@ def plot_losses(runs, level=None, label=""):
             axis.text(0.01, level, label, transform=place, va="bottom", color=GREY)
         axis.set(xlabel="steps", ylabel="training loss, nats", xlim=(0, None), ylim=(0, 1.1 * axis.get_ylim()[1]))
         axis.legend(loc="lower left", fontsize=8)
-
-
-def plot_rate(recipes):
-    """The learning rate over a training, of a `Recipe` for each name in the legend."""
-    with _figure(2.4) as axis:
-        for (name, recipe), color, line in zip(recipes.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":")):
-            progress = [i / 200 for i in range(201)]
-            axis.plot(progress, [recipe.rate(each) for each in progress], line, color=color, label=name)
-        axis.set(xlabel="part of all steps", ylabel="learning rate", xlim=(0, 1), ylim=(0, None))
-        axis.legend()
-
-
-def plot_ablation(base, changed):
-    """Validation accuracy after the last epoch, a dot for each run, a row for each change of a recipe.
-
-    Args:
-        base: runs of the unchanged recipe; their range is a band.
-        changed: for each change, by name, its runs.
-    """
-
-    def last(runs):
-        return [run.epochs[-1]["validation_accuracy"] for run in runs]
-
-    rows = sorted(changed.items(), key=lambda row: sum(last(row[1])) / len(row[1]))
-    rows.append(("the recipe itself", base))
-    with _figure(0.7 + 0.27 * len(rows)) as axis:
-        axis.axvspan(min(last(base)), max(last(base)), color=BLUE, alpha=0.2, lw=0)
-        for place, (_, runs) in enumerate(rows):
-            color, mark = (BLUE, "s") if runs is base else (ORANGE, "o")
-            axis.plot(last(runs), [place] * len(runs), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
-        axis.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axis.set(xlabel="validation accuracy", ylim=(-0.6, len(rows) - 0.4))

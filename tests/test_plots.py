@@ -240,16 +240,3 @@ def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
     labels = [text.get_text() for text in texts(figure)]
     assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
     assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
-
-
-def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):
-    figure = drawn(plots.plot_rate, {"book": d2lnets.Recipe(lr=0.3), "constant": d2lnets.Recipe(warmup=None, lr=0.1)})
-    rising, constant = figure.axes[0].lines
-    assert max(rising.get_ydata()) == pytest.approx(0.3) and set(constant.get_ydata()) == {0.1}
-
-
-def test_an_ablation_has_a_dot_for_each_run(drawn):
-    base = d2lnets.load_runs("fast-resnet")
-    figure = drawn(plots.plot_ablation, base, {"short": d2lnets.load_runs("fast-resnet", d2lnets.Recipe(epochs=1))})
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["short", "the recipe itself"]
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3, 3]
