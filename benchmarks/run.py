@@ -27,10 +27,12 @@ import d2lnets
 from d2lnets.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
+from d2lnets.networks import build
 from d2lnets.recipe import BOOK, Recipe
 from d2lnets.runs import load_all, machine, versions
 from d2lnets.training import pick_device
 
+COMPARED = ("plain20", "resnet20", "plain56", "resnet56", "resnet18-small", "googlenet-small-bn", "densenet-small")
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 
 
@@ -190,6 +192,7 @@ def steps(rounds):
             "d2lnets": (our_steps, d2lnets.fast_resnet, 28, 128),
             "d2lnets, float32": (our_steps, d2lnets.fast_resnet, 28, 128, False),
         },
+        "the networks, 28×28": {name: (our_steps, partial(build, name), 28, 128) for name in COMPARED},
     }
     return {title: contest(title, contestants, rounds) for title, contestants in groups.items()}
 
@@ -226,6 +229,13 @@ def densenet_memory(rounds):
             for name, net in pair.items()
         }
     return results
+
+
+def network_memory():
+    """Most bytes of tensors alive at once in a training step of 128 images, 28×28, in float32."""
+    return {
+        name: peak_of_tensors(stepper(build(name), replace(BOOK, mixed_precision=False), "cpu")) for name in COMPARED
+    }
 
 
 def forward_and_back(net):
@@ -362,7 +372,8 @@ def measure(rounds):
     data = d2lnets.load_fashion_mnist(validation=0)
     if len(data.train) < 60_000:
         sys.exit("benchmarks: the whole Fashion-MNIST is needed; apt-get install dataset-fashion-mnist")
-    results = {"memory": densenet_memory(rounds), "start": start_up(rounds)}
+    results = {"memory": densenet_memory(rounds), "memory of a step, 28×28": network_memory()}
+    results["start"] = start_up(rounds)
     results |= steps(rounds)
     results["peak"] = peak_fractions(results)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(where_d2l_looks(data, Path(folder))):

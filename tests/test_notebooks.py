@@ -42,22 +42,50 @@ def test_an_edited_number_is_noticed(tmp_path):
     assert result.returncode == 1 and "11,178,379" in result.stdout
 
 
-def test_a_block_that_does_not_add_is_noticed(tmp_path):
-    """The chapter itself goes red when `Residual` loses its addition."""
-    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "residual_block").read_text())
-    cells = {cell["id"]: cell for cell in chapter["cells"]}
-    saboteur = {
-        **cells["setup"],
-        "outputs": [],
-        "source": cells["setup"]["source"]
-        + [
-            "\ndef without(self, x):\n",
-            "    return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()\n",
-            "d2lnets.Residual.forward = without\n",
-        ],
-    }
-    result = nbval({**chapter, "cells": [saboteur, cells["identity"]]}, tmp_path)
-    assert result.returncode == 1 and "torch.equal(block(x.relu()), x.relu())" in result.stdout
+BREAKS = {  # for each broken block: a chapter, the cell that turns red, and what is run before it
+    "no addition": (
+        "residual_block",
+        "identity",
+        "d2lnets.Residual.forward = lambda self, x: self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()",
+    ),
+    "no last ReLU": (
+        "residual_block",
+        "identity",
+        "d2lnets.Residual.forward = lambda self, x: x + self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))",
+    ),
+    "stride 1": (
+        "resnet18",
+        "trace",
+        "d2lnets.resnet.Residual = lambda i, o, stride=1: d2lnets.Residual(i, o, True)",
+    ),
+    "stride on the wrong convolution": (
+        "resnet50",
+        "placement",
+        "init = Bottleneck.__init__\n"
+        "Bottleneck.__init__ = lambda self, i, f, k=3, s=None, v1_5=False: init(self, i, f, k, s, not v1_5)",
+    ),
+    "no concatenation of paths": (
+        "googlenet",
+        "block-shapes",
+        "d2lnets.Inception.forward = lambda self, x: self.path1(x)",
+    ),
+    "no concatenation of layers": (
+        "densenet",
+        "block-shapes",
+        "d2lnets.DenseBlock.forward = lambda self, x: torch.cat([x, *(layer(x) for layer in self)], 1)[:, :17]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_block_turns_its_chapter_red(name, tmp_path):
+    stem, cell, sabotage = BREAKS[name]
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == stem).read_text())
+    cells = {each["id"]: each for each in chapter["cells"]}
+    saboteur = copy.deepcopy(cells["setup"])
+    saboteur["source"] += [f"\n{line}\n" for line in sabotage.splitlines()]
+    result = nbval({**chapter, "cells": [saboteur, cells[cell]]}, tmp_path)
+    assert result.returncode == 1 and "1 failed, 1 passed" in result.stdout
 
 
 def test_every_cell_was_run_in_order_and_without_error(notebook):
