@@ -1,6 +1,7 @@
 """How fast this machine trains, how near that is to the fastest it can, and what was measured beside others."""
 
 import json
+import math
 import os
 import time
 from functools import partial
@@ -109,21 +110,23 @@ class Benchmark:
         self.results = json.loads(path.read_text())
 
     def speed(self, title):
-        """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``."""
+        """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``.
+
+        The last column is the time of each as a multiple of the fastest's.
+        """
         group = self.results[title]
         fastest = max(result["images_per_second"] for result in group.values())
         rows = [
             [
                 name,
-                result["images_per_second"],
-                f"{result['lowest']:,.0f}–{result['highest']:,.0f}",
-                1000 * result["cpu_seconds_per_image"],
-                result["images_per_second"] / fastest,
+                _whole(result["images_per_second"]),
+                "–".join(_whole(result[end]) for end in ("lowest", "highest")),
+                _digits(1000 * result["cpu_seconds_per_image"], 2),
+                _digits(fastest / result["images_per_second"], 2),
             ]
             for name, result in group.items()
         ]
-        headers = ["", "images/s", "range", "CPU-ms an image", "of the fastest"]
-        return Table(headers, rows, ["", ",.0f", "", ",.3g", ".0%"])
+        return Table(["", "images/s", "range", "CPU-ms an image", "time, fastest 1"], rows, ["", ">", ">", ">", ">"])
 
     def peak(self):
         """The part of the fastest convolution's operations a second that training steps reach."""
@@ -131,13 +134,16 @@ class Benchmark:
         return Table(["training step", "by", "of the peak"], rows, ["", "", ".0%"])
 
     def accuracy(self):
-        """Seconds of computing to a test accuracy, by d2l's recipe and by the book's."""
+        """Seconds of computing to a test accuracy, by d2l's recipe and by the book's, where a run got that far."""
         rows = [
             [target, *row.values(), _quotient(row["d2l_cpu_seconds"], row["d2lnets_cpu_seconds"])]
             for target, row in self.results["accuracy"].items()
+            if any(row.values())
         ]
-        headers = ["test", "d2l, epochs", "d2l, CPU-s", "ours, epochs", "ours, test", "ours, CPU-s", "d2l / ours"]
-        return Table(headers, rows, ["", "d", ",.0f", "d", ".4f", ",.0f", ",.0f"])
+        headers = ["mark", "epochs, d2l", "CPU-s, d2l", "epochs, ours", "test, ours", "CPU-s, ours", "d2l / ours"]
+        formats = ["", "d", ",.0f", "d", ".1%", ",.0f", ",.0f"]
+        told = [i for i, column in enumerate(zip(*rows)) if any(column)]  # others would hold nothing but dashes
+        return Table([headers[i] for i in told], [[row[i] for i in told] for row in rows], [formats[i] for i in told])
 
     def memory(self):
         """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""
@@ -155,8 +161,22 @@ class Benchmark:
 
     def bars(self):
         """What was promised, and the ratios of this run."""
-        rows = [list(row.values()) for row in self.results["bars"]]
-        return Table(["ratio, or accuracy", "here", "", "promised"], rows, ["", ".3g", "", ".3g"])
+        rows = [
+            [bar["what"], "not yet" if bar["value"] is None else _digits(bar["value"]), f"{bar['is']} {bar['bound']:g}"]
+            for bar in self.results["bars"]
+        ]
+        return Table(["ratio, or accuracy", "here", "promised"], rows, ["", ">", ">"])
+
+
+def _digits(value, count=3):
+    """A positive number with `count` significant digits, and never an exponent."""
+    value = float(f"{value:.{count}g}")
+    return f"{value:,.{max(0, count - 1 - math.floor(math.log10(value)))}f}"
+
+
+def _whole(value):
+    """A number of images: three significant digits, and no fraction of an image from ten on."""
+    return _digits(value, 3 if value >= 100 else 2)
 
 
 def _quotient(a, b):

@@ -62,8 +62,9 @@ class DenseBlock(nn.Sequential):
     def forward(self, x):
         features = [x]
         for layer in self:
-            features.append(recomputed(layer, *features) if self.checkpoint else layer(*features))
-        return torch.cat(features, dim=1)  # C grows by growth_rate with each layer
+            new = recomputed(layer, *features) if self.checkpoint else layer(*features)
+            features.append(new)  # C grows by growth_rate
+        return torch.cat(features, dim=1)
 
 
 class RecomputedSequential(nn.Sequential):
@@ -154,5 +155,6 @@ def densenet(
         if i < len(blocks):
             layers[f"transition{i}"] = transition_block(channels, channels // 2)
             channels //= 2
-    layers["head"] = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), *head(channels, num_classes))
+    last = nn.BatchNorm2d(channels), nn.ReLU()
+    layers["head"] = nn.Sequential(*last, *head(channels, num_classes))
     return nn.Sequential(layers)

@@ -45,16 +45,21 @@ def _figure(height, columns=1, path=None):
             plt.close(figure)
 
 
-def show_images(split, count=10):
-    """The first `count` images of a `Split` with the names of their classes, five in a row."""
+def show_images(split, count=10, taken_for=None):
+    """The first `count` images of a `Split` with the names of their classes, five in a row.
+
+    Args:
+        taken_for: for each image another class to name, the one that a network gave it.
+    """
     rows = math.ceil(count / 5)
     with plt.rc_context(STYLE):
-        _, axes = plt.subplots(rows, 5, figsize=(WIDTH, 1.35 * rows), squeeze=False)
+        _, axes = plt.subplots(rows, 5, figsize=(WIDTH, (1.35 if taken_for is None else 1.6) * rows), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
-        for axis, image, label in zip(axes.flat, split.images[:count], split.labels):
+        for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
             axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
-            axis.set_title(CLASSES[label], fontsize=9)
+            title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
+            axis.set_title(title, fontsize=9)
         plt.show()
 
 
@@ -62,7 +67,7 @@ def draw_residual():
     """The residual block: with the identity as shortcut, and with a 1x1 convolution."""
     first, *rest = ["3×3 conv", "batch norm", "ReLU", "3×3 conv", "batch norm"]
     with _figure(4.4, columns=2) as axes:
-        _draw_block(axes[0], "input and output of equal shape", [first, *rest])
+        _draw_block(axes[0], "equal shape", [first, *rest])
         _draw_block(axes[1], "stride 2, more channels", [first + ", stride 2", *rest], ["1×1 conv\nstride 2"])
 
 
@@ -128,7 +133,7 @@ def draw_inception():
             for above, below in itertools.pairwise(heights):
                 _arrow(axis, [(x, above - 0.43), (x, below + 0.45)])
             _arrow(axis, [(x, heights[-1] - 0.43), (x, 0.8)])
-        _box(axis, 3.4, 0.5, "join on channels: 64 + 128 + 32 + 32 = 256", GREEN, width=8.8, height=0.55)
+        _box(axis, 3.4, 0.5, "join on channels", GREEN, width=8.8, height=0.55)
         _arrow(axis, [(3.4, 0.22), (3.4, -0.45)])
 
 
@@ -142,11 +147,12 @@ def _draw_block(axis, title, layers, shortcut=(), narrow=(), slots=None, relu=Tr
     """
     top = 2.5 + 1.1 * ((slots or len(layers)) - 1)  # of the first layer, if all slots are taken
     heights = [2.5 + 1.1 * i for i in reversed(range(len(layers)))]
-    axis.set(xlim=(-1.05, 2.75), ylim=(-0.9, top + 1.7), title=title)
+    axis.set(xlim=(-1.05, 2.75), ylim=(-0.9, top + 1.5))
+    axis.set_title(title, x=1.05 / 3.8)  # above the branch
     axis.axis("off")
     for i, (layer, y) in enumerate(zip(layers, heights)):
         color = BLUE if "×" in layer else GREY
-        _box(axis, 0, y, layer, color, width=1.55 if i in narrow else 1.9)
+        _box(axis, 0, y, layer, color, width=1.6 if i in narrow else 1.9)
     _arrow(axis, [(0, top + 1.4), (0, heights[0] + 0.4)])
     for above, below in itertools.pairwise(heights):
         _arrow(axis, [(0, above - 0.4), (0, below + 0.4)])
@@ -158,12 +164,12 @@ def _draw_block(axis, title, layers, shortcut=(), narrow=(), slots=None, relu=Tr
     _arrow(axis, [(0, top + 0.9), (1.95, top + 0.9), (1.95, 1.3), (0.25, 1.3)], ORANGE)
     middle = (2.5 + top) / 2
     for i, layer in enumerate(shortcut):
-        _box(axis, 1.95, middle + 1.25 * ((len(shortcut) - 1) / 2 - i), layer, ORANGE, width=1.45, height=1.0)
+        _box(axis, 1.95, middle + 1.25 * ((len(shortcut) - 1) / 2 - i), layer, ORANGE, width=1.55, height=1.0)
     if not shortcut:
-        axis.text(2.1, middle, "x", color=ORANGE, va="center", style="italic", fontsize=11)
+        axis.text(2.1, middle, "x", va="center", style="italic", fontsize=11)
     circle = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "black"}
     axis.text(0, 1.3, "+", ha="center", va="center", fontsize=12, bbox=circle)
-    axis.text(0.12, top + 1.45, "x", style="italic", fontsize=11)
+    axis.text(0.15, top + 1.15, "x", va="center", style="italic", fontsize=11)
     axis.text(-0.15, 1.75, "F(x)", style="italic", ha="right", va="center")
 
 
@@ -172,7 +178,7 @@ def _box(axis, x, y, text, color, width=1.9, height=0.75):
         corner = (x - width / 2, y - height / 2)
         style = "round,pad=0,rounding_size=0.12"
         axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=fill, ec=color, zorder=3))
-    axis.text(x, y, text, ha="center", va="center", fontsize=8, zorder=4)
+    axis.text(x, y, text, ha="center", va="center", fontsize=7.5, zorder=4)
 
 
 def _arrow(axis, points, color="black"):
@@ -557,3 +563,79 @@ def plot_losses(runs, level=None, label=""):
             axis.text(0.01, level, label, transform=place, va="bottom", color=GREY)
         axis.set(xlabel="steps", ylabel="training loss, nats", xlim=(0, None), ylim=(0, 1.1 * axis.get_ylim()[1]))
         axis.legend(loc="lower left", fontsize=8)
+
+
+def plot_rate(recipes):
+    """The learning rate over a training, of a `Recipe` for each name in the legend."""
+    with _figure(2.4) as axis:
+        for (name, recipe), color, line in zip(recipes.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":")):
+            progress = [i / 200 for i in range(201)]
+            axis.plot(progress, [recipe.rate(each) for each in progress], line, color=color, label=name)
+        axis.set(xlabel="part of all steps", ylabel="learning rate", xlim=(0, 1), ylim=(0, None))
+        axis.legend()
+
+
+def plot_scores(rows, label="validation accuracy", base=None):
+    """A row for each name, from the top down, and in it a dot for each run and a bar at their mean.
+
+    Args:
+        rows: the scores of the runs by name.
+        label: what the scores are.
+        base: the name of a row that the others are compared with: its range is a band over all rows.
+    """
+    with _figure(0.7 + 0.27 * len(rows)) as axis:
+        if base is not None:
+            axis.axvspan(min(rows[base]), max(rows[base]), color=BLUE, alpha=0.2, lw=0)
+        for place, (name, scores) in enumerate(rows.items()):
+            color, mark = (BLUE, "s") if name == base else (ORANGE, "o")
+            axis.plot(scores, [place] * len(scores), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
+            axis.plot([sum(scores) / len(scores)], [place], "|", color="black", ms=13, mew=1.5)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
+        axis.grid(False, axis="y")
+
+
+def plot_costs(scores, costs, label="test accuracy"):
+    """The scores of networks beside what each costs: a panel for each cost, a mark for each network.
+
+    Args:
+        scores: for each network the scores of its runs; drawn are their mean and range.
+        costs: for each axis label, the cost of each network.
+        label: what the scores are.
+    """
+    rows = math.ceil(len(costs) / 2)
+    styles = list(zip((BLUE, ORANGE, GREEN, RED, GREY) * 2, "os^DvPX<>*"))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.7), sharey=True, squeeze=False)
+        for axis, (name, of) in zip(axes.flat, costs.items()):
+            for (network, values), (color, mark) in zip(scores.items(), styles):
+                mean = sum(values) / len(values)
+                error = [[mean - min(values)], [max(values) - mean]]
+                axis.errorbar(
+                    of[network], mean, error, fmt=mark, color=color, mec="black", mew=0.5, ms=6, label=network
+                )
+            axis.set(xlabel=name, xscale="log")
+        for row in axes:
+            row[0].set_ylabel(label)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        plt.show()
+
+
+def plot_confusion(counts):
+    """How many images of each class (rows) were taken for each class (columns), in percent of the row.
+
+    Args:
+        counts: (10, 10).
+    """
+    shares = 100 * counts / counts.sum(1, keepdim=True)
+    with _figure(WIDTH) as axis:
+        axis.imshow(shares.fill_diagonal_(0).numpy(), cmap=LinearSegmentedColormap.from_list("", ["white", BLUE]))
+        for row, column in itertools.product(range(10), repeat=2):
+            share = shares[row, column].item()
+            if share >= 0.5:
+                dark = share > shares.max().item() / 2
+                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if dark else "black")
+        axis.set_xticks(range(10), CLASSES, rotation=45, ha="right")
+        axis.set_yticks(range(10), CLASSES)
+        axis.set(xlabel="taken for", ylabel="class")
+        axis.grid(False)

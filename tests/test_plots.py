@@ -240,3 +240,40 @@ def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
     labels = [text.get_text() for text in texts(figure)]
     assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
     assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
+
+
+def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):
+    figure = drawn(plots.plot_rate, {"book": d2lnets.Recipe(lr=0.3), "constant": d2lnets.Recipe(warmup=None, lr=0.1)})
+    rising, constant = figure.axes[0].lines
+    assert max(rising.get_ydata()) == pytest.approx(0.3) and set(constant.get_ydata()) == {0.1}
+
+
+def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
+    figure = drawn(plots.plot_scores, {"mine": [0.9, 0.91, 0.92], "yours": [0.8, 0.9]}, "test accuracy", "mine")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["mine", "yours"]
+    assert axis.yaxis_inverted() and axis.get_xlabel() == "test accuracy"
+    assert [list(line.get_xdata()) for line in axis.lines] == [
+        [0.9, 0.91, 0.92],
+        [pytest.approx(0.91)],
+        [0.8, 0.9],
+        [pytest.approx(0.85)],
+    ]
+    (band,) = axis.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.9, 0.92))
+
+
+def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):
+    scores = {"a": [0.91, 0.93], "b": [0.9]}
+    figure = drawn(plots.plot_costs, scores, {"parameters": {"a": 10, "b": 1000}, "seconds": {"a": 2, "b": 1}})
+    assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
+    mark = figure.axes[0].containers[0].lines[0]
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10], [pytest.approx(0.92)])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
+
+
+def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(drawn):
+    counts = 90 * torch.eye(10) + torch.eye(10).roll(1, 1) * 10
+    labels = {text.get_position(): text.get_text() for text in texts(drawn(plots.plot_confusion, counts))}
+    assert labels == {((row + 1) % 10, row): "10" for row in range(10)}
+    assert counts[0, 0] == 90
