@@ -18,11 +18,20 @@ train fast-resnet --seeds 0 1 2 --average 0.99
 train fast-resnet --seeds 0 1 2 --weight-decay 0
 train fast-resnet --seeds 0 1 2 --no-mixed-precision
 
+# From the recipe of Dive into Deep Learning to the book's, one change after the other.
+bare="--label-smoothing 0 --weight-decay 0 --no-flip --no-flip-test"
+train fast-resnet --seeds 0 1 2 $bare --warmup none --lr 0.01 --momentum 0 --no-normalize --xavier
+train fast-resnet --seeds 0 1 2 $bare --warmup none --lr 0.01 --momentum 0
+train fast-resnet --seeds 0 1 2 $bare --warmup none --lr 0.01
+train fast-resnet --seeds 0 1 2 $bare --warmup none --lr 0.1
+train fast-resnet --seeds 0 1 2 $bare
+
 # Budgets.
 train fast-resnet --seeds 0 1 2 --epochs 1
 train fast-resnet --seeds 0 1 2 --epochs 1 --no-flip --no-flip-test
 train fast-resnet --seeds 0 1 2 --epochs 2
 train fast-resnet --seeds 0 1 2 --epochs 8
+train fast-resnet --seeds 0 1 2 --epochs 8 --label-smoothing 0 --weight-decay 0
 train fast-resnet-wide --epochs 16
 
 # Every network, one recipe.
