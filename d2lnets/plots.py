@@ -591,6 +591,7 @@ def plot_scores(rows, label="validation accuracy", base=None):
             axis.plot(scores, [place] * len(scores), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
             axis.plot([sum(scores) / len(scores)], [place], "|", color="black", ms=13, mew=1.5)
         axis.set_yticks(range(len(rows)), rows)
+        axis.locator_params("x", nbins=5)
         axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
         axis.grid(False, axis="y")
 

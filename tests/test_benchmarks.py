@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import d2lnets
-from d2lnets.bench import Benchmark, convolution_peak, seconds, stepper, training_speed
+from d2lnets.bench import Benchmark, convolution_peak, seconds, stepper, time_by_operation, training_speed
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +48,12 @@ def test_no_step_is_faster_than_the_peak():
     recipe = d2lnets.Recipe(batch_size=32, mixed_precision=False)
     images, operations = training_speed(d2lnets.resnet18(small=True), recipe, "cpu")
     assert 1e9 < operations < peak and images > 1
+
+
+def test_time_is_split_by_operation():
+    x = torch.rand(300, 300)
+    times = time_by_operation(lambda: [x @ x for _ in range(20)] and x.relu())
+    assert times["aten::mm"] > 10 * times["aten::relu"] > 0
 
 
 def test_freed_memory_is_kept():
