@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from d2lnets import references
+from d2lnets import exercises, references
 from d2lnets.judging import (
     Crashed,
     Plan,
@@ -44,6 +44,7 @@ __all__ = [
     "check_bottleneck",
     "check_dense_block",
     "check_densenet",
+    "check_exercise",
     "check_googlenet",
     "check_inception",
     "check_residual",
@@ -587,7 +588,7 @@ def check_value(answer, expected, mistakes=None, tolerance=0):
 
     Args:
         answer: number, text, list, tuple, or tensor (of one element: that number).
-        mistakes: wrong values, and for each its cause in words.
+        mistakes: causes in words, and for each the wrong value that it leads to.
         tolerance: by how much numbers may differ.
 
     Returns:
@@ -595,10 +596,10 @@ def check_value(answer, expected, mistakes=None, tolerance=0):
     """
     given, wanted = _plain(answer), _plain(expected)
     if _agree(given, wanted, tolerance):
-        return Verdict(True, f"{answer!r} is right.")
-    for value, cause in (mistakes or {}).items():
+        return Verdict(True, f"{_short(answer)} is right.")
+    for cause, value in (mistakes or {}).items():
         if _agree(given, _plain(value), tolerance):
-            return Verdict(False, f"{answer!r} is not right.\nLikeliest cause: {cause}.")
+            return Verdict(False, f"{_short(answer)} is not right.\nLikeliest cause: {cause}.")
     if answer is Ellipsis:
         return Verdict(False, "Nothing is filled in yet: put your answer in place of the three dots.")
     number = isinstance(wanted, Number) and not isinstance(wanted, bool)
@@ -614,8 +615,51 @@ def check_value(answer, expected, mistakes=None, tolerance=0):
         return Verdict(False, f"{kind[0].upper()}{kind[1:]} was expected; {_kind(answer)} came{asked}")
     if isinstance(wanted, tuple):
         wrong = next(i for i, (a, b) in enumerate(zip(given, wanted)) if not _agree(a, b, tolerance))
-        return Verdict(False, f"{answer!r} is not right: look at entry {wrong + 1} of {len(wanted)} again.")
+        return Verdict(False, f"{_short(answer)} is not right: look at entry {wrong + 1} of {len(wanted)} again.")
     if number and not isinstance(given, complex):
         size = "not a number" if given != given else "too large" if given > wanted else "too small"
-        return Verdict(False, f"{answer!r} is {size}.")
-    return Verdict(False, f"{answer!r} is not right.")
+        return Verdict(False, f"{_short(answer)} is {size}.")
+    return Verdict(False, f"{_short(answer)} is not right.")
+
+
+def check_exercise(chapter, number, answer):
+    """Check what you wrote for an exercise: ``check_exercise("resnet18", 2, parameters_by_hand)``.
+
+    Args:
+        chapter: the name of its notebook.
+        number: the exercise's.
+        answer: the function that the exercise asks for; if it has no arguments, what it returns will do.
+
+    Returns:
+        A `Verdict`.
+    """
+    exercise = exercises.EXERCISES.get(chapter, {}).get(number)
+    if exercise is None:
+        known = "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in exercises.EXERCISES.items())
+        return Verdict(False, f"{chapter!r} has no exercise {number!r} that is checked so. There are {known}.")
+    return judge(partial(_check_exercise, answer, exercise), exercise.limit)
+
+
+def _check_exercise(answer, exercise):
+    verdict = None
+    for args in exercise.calls:
+        given = answer
+        shown = f"({', '.join(map(_short, args))})"
+        if callable(answer) and not isinstance(answer, nn.Module):
+            given = call(f"calling your function with {shown}", answer, *copy.deepcopy(args))
+        elif args:
+            raise Refused(f"A function was expected; {_kind(answer)} came.", "", "Pass its name, without parentheses.")
+        if exercise.judge:
+            call("checking what your function returned", exercise.judge, given, *args)
+            continue
+        wrong = {cause: way(*args) if callable(way) else way for cause, way in exercise.mistakes.items()}
+        verdict = check_value(given, exercise.answer(*args), wrong, exercise.tolerance)
+        if not verdict:
+            raise Refused(f"For {shown}: {verdict.message}" if args else verdict.message, "", exercise.hint)
+    told = verdict.message if verdict and exercise.calls == ((),) else "It does what was asked."
+    return Verdict(True, f"{told} {exercise.note}".rstrip())
+
+
+def _short(value):
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else text[:200] + " ..."

@@ -66,7 +66,12 @@ class Crashed(Refused):
 
     def __init__(self, doing, error):
         self.doing, self.error = doing, error
-        self.what = f"{doing[0].upper()}{doing[1:]}, your code raised {_one_line(error)}{_their_line(error)}."
+        line = _their_line(error)
+        if isinstance(error, NotImplementedError) and "NotImplementedError" in line:
+            self.what = f"Still to be written: {error}." if str(error) else f"Still to be written.{line}"
+            super().__init__(self.what)
+            return
+        self.what = f"{doing[0].upper()}{doing[1:]}, your code raised {_one_line(error)}{line}."
         super().__init__(self.what, *explain(error))
 
 
@@ -132,7 +137,7 @@ def call(doing, function, *args, **kwargs):
     try:
         with torch.set_grad_enabled(torch.is_grad_enabled()):  # restored, if they change it
             return function(*args, **kwargs)
-    except _TimeIsUp:
+    except (_TimeIsUp, Refused):
         raise
     except BaseException as error:
         raise Crashed(doing, error) from None
@@ -232,8 +237,8 @@ def _one_line(error):
 EXPLANATIONS = (  # type, part of the text, the likeliest cause, a hint
     (SystemExit, "", "exit() or quit() is called, which a check has no use for", "Take the call out."),
     (KeyboardInterrupt, "", "the code raises KeyboardInterrupt itself", "Take the statement out."),
-    (NotImplementedError, "forward", "the class has no method forward", "Is it there, spelled and indented right?"),
-    (NotImplementedError, "", "it is not written yet", "Replace the line that raises NotImplementedError."),
+    (NotImplementedError, 'required "forward"', "the class has no method forward",
+     "Is it there, spelled and indented right?"),
     (AttributeError, "before Module.__init__", "super().__init__() is not called, or not first",
      "What must the first line of the constructor of every nn.Module be?"),
     (AttributeError, "has no attribute", "a name is used that the constructor never sets",

@@ -241,7 +241,7 @@ RESIDUAL_MISTAKES = {  # name: (replacements, a phrase of the cause)
     "attribute misspelled": ([("self.bn2(y)", "self.bm2(y)")], "name is used that the constructor never sets"),
     "undefined name": ([("y + s", "y + shortcut")], "name that is not defined"),
     "no module": ([("(nn.Module)", "")], "derived from nn.Module"),
-    "not written": ([("        y = self.conv1(x)\n", "        raise NotImplementedError\n")], "not written yet"),
+    "not written": ([("        y = self.conv1(x)\n", "        raise NotImplementedError\n")], "to be written"),
     "no stride argument": (
         [("out_channels, stride=1", "out_channels"), ("stride=stride", "stride=1"), (" or stride != 1", "")],
         "an argument is missing",

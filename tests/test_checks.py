@@ -409,7 +409,7 @@ def test_right_values(answer, expected):
     ],
 )
 def test_wrong_values(answer, expected, phrase):
-    verdict = check_value(answer, expected, {16: "both branches are counted"})
+    verdict = check_value(answer, expected, {"both branches are counted": 16})
     assert not verdict
     assert phrase in verdict.message
 
