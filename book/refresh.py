@@ -1,5 +1,10 @@
-"""Run notebooks, store what they print, and write when and on what: ``python book/refresh.py [CHAPTER ...]``."""
+"""Run notebooks, store what they print, and write when and on what: ``python book/refresh.py [CHAPTER ...]``.
 
+Where nothing changed but what is not compared (times, live trainings), the notebook stays as it was.
+"""
+
+import copy
+import hashlib
 import json
 import os
 import platform
@@ -17,26 +22,59 @@ from d2lnets.training import pick_device
 
 BOOK = Path(__file__).parent
 STATE = BOOK / "state.json"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CELL_METADATA = {"tags", "mystnb", "cellView", "jupyter"}
 os.environ["TQDM_DISABLE"] = "1"  # in the notebooks; here the bar has read its environment
 
 
-def refresh(path):
-    """Run a notebook from a fresh kernel; its row for the page of states."""
-    notebook = nbformat.read(path, as_version=4)
+def refresh(path, row):
+    """Run a notebook from a fresh kernel; its row for the page of states, which was `row`."""
+    stored = nbformat.read(path, as_version=4)
+    notebook = copy.deepcopy(stored)
     start = time.perf_counter()
     client = NotebookClient(notebook, timeout=1200, record_timing=False, coalesce_streams=True)
     client.execute(cwd=BOOK)
     seconds = time.perf_counter() - start
-    nbformat.write(notebook, path)
+    tidy(notebook)
     here = machine(pick_device())
-    return {
+    new = {
         "title": notebook.cells[0].source.splitlines()[0].removeprefix("# "),
         "date": date.today().isoformat(),
         "seconds": round(seconds),
         "cells": sum(cell.cell_type == "code" for cell in notebook.cells),
         "machine": f"{here['processor']}, {here['cores']} cores, {here['device']}",
         "versions": f"Python {platform.python_version()}, PyTorch {versions()['torch']}",
+        "code": digest(notebook),
     }
+    made_by = "machine", "versions", "code"
+    if row and all(row.get(name) == new[name] for name in made_by) and compared(notebook) == compared(stored):
+        return {**row, "title": new["title"]}
+    nbformat.write(notebook, path)
+    return new
+
+
+def tidy(notebook):
+    """Take out what kernels and editors leave behind, so that a change reads as a change."""
+    notebook.metadata = METADATA
+    for cell in notebook.cells:
+        cell.metadata = {name: value for name, value in cell.metadata.items() if name in CELL_METADATA}
+
+
+def digest(notebook):
+    """Of the code that made a notebook's outputs: its cells, and the package with its data."""
+    files = sorted(path for path in (BOOK.parent / "d2lnets").rglob("*") if path.suffix in (".py", ".json"))
+    cells = [cell.source.encode() for cell in notebook.cells if cell.cell_type == "code"]
+    parts = cells + [path.read_bytes() for path in files]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def compared(notebook):
+    """The outputs that `make test` compares, and the pictures beside them."""
+    cells = [cell for cell in notebook.cells if "nbval-ignore-output" not in cell.metadata.get("tags", [])]
+    return [cell.get("outputs") for cell in cells]
 
 
 def page(state):
@@ -72,7 +110,7 @@ def main(chapters):
         sys.exit(f"refresh: no chapter {', '.join(unknown)}; there are {', '.join(every)}")
     state = json.loads(STATE.read_text()) if STATE.exists() else {}
     for name in tqdm(chapters or every, unit="notebook"):
-        state[name] = refresh(every[name])
+        state[name] = refresh(every[name], state.get(name))
         state = {name: state[name] for name in every if name in state}
         STATE.write_text(json.dumps(state, indent=1) + "\n")
         (BOOK / "state.md").write_text(page(state))
