@@ -1,5 +1,5 @@
 # The commands of the README. Each first makes .venv, if it is missing or older than the requirements.
-.PHONY: book test lab refresh runs bench
+.PHONY: book test lab refresh runs bench fork student-edition check-submissions
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,6 +23,16 @@ runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py
+
+fork: $(READY)  ## point set-up cells and instructions at URL=https://github.com/owner/name
+	$(BIN)/python book/fork.py "$(URL)"
+
+DIR ?= student-edition
+student-edition: $(READY)  ## write the chapters without solutions and outputs to DIR
+	$(BIN)/python book/student_edition.py "$(DIR)"
+
+check-submissions: $(READY)  ## check the exercises in the notebooks of DIR; write a table there
+	$(BIN)/python book/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'
