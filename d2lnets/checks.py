@@ -559,7 +559,7 @@ def _kind(value):
         return f"the string {value[:40]!r}"
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, range)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"
 
@@ -568,7 +568,7 @@ def _plain(value):
     """Tensors, arrays and shapes as Python numbers and tuples; text without case and spaces."""
     if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
         value = value.tolist() if math.prod(value.shape) != 1 else value.item()
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, range)):
         return tuple(map(_plain, value))
     return "".join(value.split()).casefold().replace("×", "x") if isinstance(value, str) else value
 
@@ -633,33 +633,46 @@ def check_exercise(chapter, number, answer):
     Returns:
         A `Verdict`.
     """
-    exercise = exercises.EXERCISES.get(chapter, {}).get(number)
-    if exercise is None:
+    try:
+        exercise = exercises.EXERCISES[chapter][number]
+    except (KeyError, TypeError):
         known = "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in exercises.EXERCISES.items())
         return Verdict(False, f"{chapter!r} has no exercise {number!r} that is checked so. There are {known}.")
     return judge(partial(_check_exercise, answer, exercise), exercise.limit)
 
 
 def _check_exercise(answer, exercise):
-    verdict = None
+    given = []
     for args in exercise.calls:
-        given = answer
         shown = f"({', '.join(map(_short, args))})"
         if callable(answer) and not isinstance(answer, nn.Module):
-            given = call(f"calling your function with {shown}", answer, *copy.deepcopy(args))
+            given.append(call(f"calling your function with {shown}", answer, *copy.deepcopy(args)))
         elif args:
             raise Refused(f"A function was expected; {_kind(answer)} came.", "", "Pass its name, without parentheses.")
+        else:
+            given.append(answer)
         if exercise.judge:
-            call("checking what your function returned", exercise.judge, given, *args)
-            continue
-        wrong = {cause: way(*args) if callable(way) else way for cause, way in exercise.mistakes.items()}
-        verdict = check_value(given, exercise.answer(*args), wrong, exercise.tolerance)
+            call("checking what your function returned", exercise.judge, given[-1], *args)
+    if exercise.judge:
+        return Verdict(True, f"It does what was asked. {exercise.note}".rstrip())
+
+    causes = {}  # those that explain the answers to all calls
+    for cause, wrong in exercise.mistakes.items():
+        values = [wrong(*args) if callable(wrong) else wrong for args in exercise.calls]
+        if all(_agree(_plain(a), _plain(b), exercise.tolerance) for a, b in zip(given, values)):
+            causes[cause] = values
+    for i, args in enumerate(exercise.calls):
+        known = {cause: values[i] for cause, values in causes.items()}
+        verdict = check_value(given[i], exercise.answer(*args), known, exercise.tolerance)
         if not verdict:
-            raise Refused(f"For {shown}: {verdict.message}" if args else verdict.message, "", exercise.hint)
-    told = verdict.message if verdict and exercise.calls == ((),) else "It does what was asked."
+            where = f"For ({', '.join(map(_short, args))}): " if args else ""
+            raise Refused(where + verdict.message, "", exercise.hint)
+    told = verdict.message if exercise.calls == ((),) else "It does what was asked."
     return Verdict(True, f"{told} {exercise.note}".rstrip())
 
 
 def _short(value):
+    if isinstance(value, torch.Tensor) and value.numel() > 10:
+        return _kind(value)
     text = " ".join(repr(value).split())
     return text if len(text) <= 200 else text[:200] + " ..."

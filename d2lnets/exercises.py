@@ -39,7 +39,7 @@ class Exercise:
     """
 
     answer: Callable | None
-    hint: str
+    hint: str = ""
     note: str = ""
     calls: tuple = ((),)
     mistakes: dict = field(default_factory=dict)
@@ -283,7 +283,6 @@ DENSENET = {
     ),
     5: Exercise(
         None,
-        hint="",
         note="16 layers a block: 100 - 4 for the first convolution, two transitions and the linear layer, "
         "by three blocks, by two convolutions a layer.",
         judge=judge_densenet_bc100,
@@ -291,7 +290,6 @@ DENSENET = {
     ),
     6: Exercise(
         None,
-        hint="",
         note="A new channel costs 9 weights for each channel read, in any shape of block. Each layer widens the view "
         "by 2 pixels, and keeps copies of all that it reads, unless they are recomputed.",
         judge=judge_depth,
@@ -388,7 +386,7 @@ def judge_he(losses):
     shown = ", ".join(f"{loss:.2f}" for loss in losses)
     hint = "What differs from the run with the constant rate above: the weights, the rate, and what else?"
     expect(all(loss < 20 for loss in losses), f"Losses of {shown} came.", "the rate is too large", hint)
-    stuck = "the weights are PyTorch's or Xavier's: drawn over again by the recipe, or not drawn at all"
+    stuck = "the weights are not He's, or were drawn over again by the recipe; else the rate is too small"
     expect(last < 2.285 and last < first, f"Losses of {shown} came: near the plateau to the end.", stuck, hint)
 
 
@@ -431,7 +429,6 @@ GOOGLENET = {
     ),
     4: Exercise(
         None,
-        hint="",
         note=f"It sees 5×5. At 12×12 it takes {two_3x3_work(32):,} multiply-adds with 32 channels between, "
         f"{two_3x3_work(16):,} with 16; the path with the 5×5 takes {12**2 * (192 * 16 + 25 * 16 * 32):,}. "
         "With 32, the second 3×3 takes back what the first saves.",
@@ -440,7 +437,6 @@ GOOGLENET = {
     ),
     5: Exercise(
         None,
-        hint="",
         note="A frame of zeros does it. Training would move the zeros, since their gradient is not zero: "
         "equal now is not equal later.",
         calls=((torch.linspace(-1, 1, 54).view(2, 3, 3, 3) ** 3,),),
@@ -464,7 +460,6 @@ GOOGLENET = {
     ),
     7: Exercise(
         None,
-        hint="",
         note="It leaves the plateau, more slowly than with batch norm. Images that reach the output are needed; "
         "batch norm is one way to let them.",
         judge=judge_he,
@@ -629,7 +624,6 @@ RESNET50 = {
     ),
     2: Exercise(
         None,
-        hint="",
         note="1 + 3 · (3 + 4 + 23 + 3) + 1 = 101, and 1 + 3 · (3 + 8 + 36 + 3) + 1 = 152. Without the biases of "
         "convolutions it has as many parameters as torchvision's.",
         judge=judge_resnet101,
@@ -649,14 +643,12 @@ RESNET50 = {
     ),
     5: Exercise(
         None,
-        hint="",
         note="The shortcut reads all positions now, and the number of parameters is the same: a pool has none.",
         calls=((4, (4, 4, 8)), (6, (3, 5, 7))),
         judge=judge_bottleneck_d,
     ),
     6: Exercise(
         None,
-        hint="",
         note="The 3×3 must read all positions, but need not write them; what follows it, and the shortcut, work on "
         "those that are read.",
         judge=judge_lean_resnet50,
@@ -674,7 +666,9 @@ def numbers(given, count, which):
     except (TypeError, ValueError, RuntimeError):
         values = None
     came = f"a {type(given).__name__}" if values is None else len(values)
-    expect(came == count, f"{count} numbers were expected, {which}; {came} came.")
+    expect(
+        came == count, f"{'A number was' if count == 1 else f'{count} numbers were'} expected, {which}; {came} came."
+    )
     return values
 
 
@@ -801,9 +795,8 @@ def judge_losing_blocks(scores):
 RESIDUAL_BLOCK = {
     1: Exercise(
         None,
-        hint="",
         judge=judge_canceling_block,
-        note="It puts out 0 for every such x, and its derivative is 0 too: where ∂F/∂x = -I, the shortcut is no help.",
+        note="It puts out 0 for every such x, and its derivative is 0: where ∂F/∂x = -I, the shortcut does not help.",
     ),
     2: Exercise(
         share_of_terms,
@@ -826,13 +819,11 @@ RESIDUAL_BLOCK = {
     ),
     3: Exercise(
         None,
-        hint="",
         judge=judge_grown_and_small,
         note="Of the large one, the layers outside the blocks are all that is left.",
     ),
     4: Exercise(
         None,
-        hint="",
         judge=judge_default_start,
         note="They are tiny, and alike everywhere: the gradient at a weight is what comes in times what comes back, "
         "and each layer shrinks both.",
@@ -840,7 +831,6 @@ RESIDUAL_BLOCK = {
     ),
     5: Exercise(
         None,
-        hint="",
         judge=judge_changes,
         note="A network whose gradients explode multiplies small changes of its input as well: "
         "32 bits leave few digits of the gradient.",
@@ -848,7 +838,6 @@ RESIDUAL_BLOCK = {
     ),
     6: Exercise(
         None,
-        hint="",
         judge=judge_losing_blocks,
         note="One block can go for almost nothing. Without two, about every third answer is wrong.",
         limit=60,
@@ -956,9 +945,11 @@ FUNCTION_CLASSES = {
         note="Every old kink must be a new one, so the old number divides the new one.",
         calls=(([2, 3, 4, 6, 12],), ([1, 7, 14, 20, 60, 90],)),
         mistakes={
-            "more pieces are not enough: every old kink has to be a new one": lambda pieces: [True] * (len(pieces) - 1),
-            "doubling is not the only way to keep all kinks": lambda pieces: [b == 2 * a for a, b in pairwise(pieces)],
-            "one kink in common is not enough: all old ones must be new ones": (
+            "more pieces are taken to be enough: every old kink has to be a new one": lambda pieces: (
+                [True] * (len(pieces) - 1)
+            ),
+            "only a doubling is taken to keep all kinks": lambda pieces: [b == 2 * a for a, b in pairwise(pieces)],
+            "one kink in common is taken to be enough: all old ones must be new ones": (
                 lambda pieces: [math.gcd(a, b) > 1 for a, b in pairwise(pieces)]
             ),
             "each number is compared with the first, not with the one before": (
@@ -966,51 +957,320 @@ FUNCTION_CLASSES = {
             ),
         },
     ),
-    2: Exercise(None, hint="", judge=judge_kinks),
+    2: Exercise(
+        None,
+        judge=judge_kinks,
+        note="Nesting promises that no step does harm; that the nested family is the better one takes good kinks.",
+    ),
     3: Exercise(
         None,
-        hint="",
         judge=judge_two_convolutions,
         note="x = relu(x) - relu(-x), so two channels in between for each. A ReLU after it would clip what is negative "
         "in x, whatever the kernels.",
     ),
     4: Exercise(
         answers_to_skeptics,
-        hint="Average over the three runs of plain-56. The first skeptic doubts the running averages: which error does "
-        "without them? For the second, which two numbers are far apart in an overfitted network?",
+        hint="Which error does without the running averages? Which two are far apart in an overfitted network?",
         note="With the batch's own mean and variance plain-56 errs as much, so the running averages are not to blame. "
         "And an overfitted network errs far less on the training images than on others; this one does not.",
         mistakes={
-            "train_error, which the first doubts, is measured with the running averages": lambda: [
+            "the first is train_error, which is measured with the running averages, as that skeptic says": lambda: [
                 *degradation_means("plain-56", "train_error"),
                 answers_to_skeptics()[1],
             ],
-            "the gap is the test error minus the training error": lambda: [
+            "the training error minus the test error is returned": lambda: [
                 answers_to_skeptics()[0],
                 -answers_to_skeptics()[1],
             ],
-            "the second is the test error alone, not its distance from the training error": lambda: degradation_means(
+            "the second is the test error alone": lambda: degradation_means(
                 "plain-56", "last_epoch_error", "test_error"
             ),
+            "they are in the other order": lambda: answers_to_skeptics()[::-1],
             "the runs of plain-20 are averaged": lambda: answers_to_skeptics("plain-20"),
         },
         tolerance=6e-4,
     ),
     5: Exercise(
         None,
-        hint="",
         judge=judge_random_kinks,
         note="Kept kinks give nested classes, wherever they lie; new ones give none, save that F1 is in all.",
         limit=60,
     ),
     6: Exercise(
         None,
-        hint="",
         judge=judge_plain_error,
         calls=((8,), (32,)),
         note="Between the two lies the depth at which a plain network begins to lose. "
         "Where it lies, and whether it moves with the budget, takes more runs than this check makes.",
         limit=300,
+    ),
+}
+
+# Training fast
+
+
+def expect_tensor(given, wanted, mistakes, hint):
+    """For a `judge`: refuse what came unless it is the tensor `wanted`; for each cause, the tensor it leads to."""
+    kind = type(given).__name__
+    expect(isinstance(given, (torch.Tensor, float)), f"A tensor was expected; {kind} came.")
+    given, shape = torch.as_tensor(given, dtype=wanted.dtype), tuple(wanted.shape)
+    if given.numel() == wanted.numel() == 1:
+        given = given.reshape(shape)
+
+    def agrees(other):
+        return given.shape == other.shape and torch.allclose(given, other, rtol=1e-4, atol=1e-5)
+
+    if agrees(wanted):
+        return
+    what = "Other values were expected."
+    if given.shape != wanted.shape:
+        what = f"A tensor of shape {shape} was expected; {tuple(given.shape)} came."
+    cause = next((words for words, other in mistakes.items() if agrees(other)), "")
+    raise Refused(what, cause, hint)
+
+
+def two_rates(first=0.25, last=1.0, high=0.2):
+    """Of a rate that reaches its highest value at the fraction `first` of the steps, and zero at `last`."""
+    return [high * (last - done) / (last - first) for done in (0.5, 0.75)]
+
+
+def steps_and_warmup(images=55_000, batch=128, epochs=4):
+    steps = epochs * -(-images // batch)
+    return [steps, steps // 4]
+
+
+def spread_labels(labels, true=0.91, other=0.01):
+    return torch.full((len(labels), 10), other).scatter_(1, labels[:, None], true)
+
+
+def judge_smoothed_loss(loss, logits, labels):
+    target, logs = spread_labels(labels), logits.log_softmax(1)
+    wanted = F.cross_entropy(logits, labels, label_smoothing=0.1)
+
+    def with_target(*weights):
+        return -(spread_labels(labels, *weights) * logs).sum(1).mean()
+
+    mistakes = {
+        "the labels are not smoothed": with_target(1.0, 0.0),
+        "the true class lacks its own share of the 0.1": with_target(0.9, 0.01),
+        "the 0.1 is spread over the other nine classes, not over all ten": with_target(0.9, 0.1 / 9),
+        "every class gets 0.1, not a tenth of it": with_target(1.0, 0.1),
+        "it is the sum over the examples, not their mean": len(labels) * wanted,
+        "the mean over the examples is missing": -(target * logs).sum(1),
+        "the mean is taken over the classes as well, where a sum belongs": wanted / 10,
+        "the sign: a cross-entropy is not negative": -wanted,
+        "the logits are not made log-probabilities (log_softmax)": -(target * logits).sum(1).mean(),
+        "the logarithm of the probabilities is missing": -(target * logits.softmax(1)).sum(1).mean(),
+        "softmax is taken over the examples, not over the classes": -(target * logits.log_softmax(0)).sum(1).mean(),
+    }
+    expect_tensor(loss, wanted, mistakes, "Print the target of one example: ten numbers, which sum to 1.")
+
+
+def judge_lost_by_rate(lost, epochs):
+    (lost,) = numbers(lost, 1, "the difference of two accuracies").tolist()
+    what = f"{lost:.3f} after {epochs} epochs cannot be."
+    hint = "1,000 images in batches of 32 are 32 steps an epoch. Which accuracy is subtracted from which?"
+    expect(lost > -0.03, what, "the lower rate's accuracy is subtracted from the higher one's", hint)
+    expect(lost <= 1, what, "it is a percentage", hint)
+    long = "the higher rate was not trained for as many epochs as the lower, or in larger batches"
+    if epochs == 3:
+        expect(lost < 0.12, what, long, hint)
+    else:
+        expect(lost > 0.05, what, "both were trained for too long, or learned nothing in large batches", hint)
+
+
+LOGITS = torch.tensor([[float((7 * i + 3 * j * j) % 11 - 5) for j in range(10)] for i in range(3)]) / 2
+SMALLEST_LOSS = F.cross_entropy(spread_labels(torch.zeros(1, dtype=int)).log(), torch.tensor([0]), label_smoothing=0.1)
+
+TRAINING_FAST = {
+    1: Exercise(
+        two_rates,
+        hint="The rate is highest after a quarter of the steps; what is left of the way down after a half?",
+        mistakes={
+            "the rate is taken to fall from the start, not from a quarter of the steps on": two_rates(first=0.0),
+            "the rate is taken to fall from a half of the steps on, not from a quarter": [0.2, 0.1],
+            "the rate is taken to stay at its highest value": [0.2, 0.2],
+            "they are in the other order": two_rates()[::-1],
+            "they are fractions of the highest rate, not rates": two_rates(high=1.0),
+        },
+        tolerance=6e-4,
+    ),
+    2: Exercise(
+        steps_and_warmup,
+        hint="How many steps has one epoch, and how large is the last batch?",
+        mistakes={
+            "the smaller batch at the end of an epoch is not counted": [4 * 429, 429],
+            "a batch is taken to reach into the next epoch": [1719, 429],
+            "all 60,000 images are counted, also the 5,000 for validation": steps_and_warmup(60_000),
+            "these are the steps of one epoch": steps_and_warmup(epochs=1),
+            "the steps of an epoch are not a whole number": [1718.75, 429.6875],
+        },
+    ),
+    3: Exercise(
+        None,
+        judge=judge_smoothed_loss,
+        note=f"Its smallest value is {SMALLEST_LOSS:.3f}, where the probabilities equal the target.",
+        calls=((LOGITS, torch.tensor([3, 0, 9])), (-LOGITS[:2], torch.tensor([1, 1]))),
+    ),
+    4: Exercise(
+        lambda rate, momentum: rate / (1 - momentum),
+        hint="Run velocity = momentum * velocity + 1 a hundred times: where does it end?",
+        note="A constant gradient g ends at the velocity g (1 + m + m² + ...) = g / (1 - m) with momentum m.",
+        calls=((0.2, 0.9), (0.1, 0.5), (0.3, 0.0)),
+        mistakes={
+            "the rate is made lower, as if momentum made the steps shorter": lambda r, m: r * (1 - m),
+            "the rate is multiplied by the momentum": lambda r, m: r * m,
+            "only one earlier gradient is counted, not all of them": lambda r, m: r * (1 + m),
+            "the rate is divided by the momentum, not by what it takes away": lambda r, m: r / (m or 1),
+            "it is the factor, not the rate": lambda r, m: 1 / (1 - m),
+            "the factor 10 holds for momentum 0.9 only": lambda r, m: 10 * r,
+        },
+        tolerance=1e-3,
+    ),
+    5: Exercise(
+        None,
+        judge=judge_lost_by_rate,
+        note="The high rate costs the short training far more. For the best rate of each, more rates are needed, "
+        "and more seeds.",
+        calls=((1,), (3,)),
+        limit=300,
+    ),
+}
+
+# Out of the classroom
+
+
+def last_step(images=55_000, batch=512, processes=4):
+    steps = -(-images // batch)
+    return [steps, (images - (steps - 1) * batch) / processes]
+
+
+def squeeze_excite(narrow=16, biases=1):
+    """Parameters, and their share of a bottleneck's: three convolutions; a bias, scale and shift for each channel."""
+    added = 2 * 256 * narrow + biases * (narrow + 256)
+    bottleneck = 256 * 64 + 9 * 64 * 64 + 64 * 256 + 3 * (64 + 64 + 256)
+    return [added, added / bottleneck]
+
+
+def judge_two_groups(joined, x, first, second):
+    a, b = x.chunk(2, dim=1)
+    with torch.no_grad():
+        grouped = F.conv2d(x, torch.cat([first.weight, second.weight]), padding=1, groups=2)
+        mistakes = {
+            "both convolutions see the first half of the channels": torch.cat([first(a), second(a)], dim=1),
+            "the halves of the channels are swapped": torch.cat([first(b), second(a)], dim=1),
+            "the two results are joined in the other order": torch.cat([second(b), first(a)], dim=1),
+            "the second convolution is not used": torch.cat([first(a), first(b)], dim=1),
+            "each takes every other channel, not one half": torch.cat([first(x[:, ::2]), second(x[:, 1::2])], dim=1),
+            "the two results are added, not concatenated": first(a) + second(b),
+            "they are concatenated along the height": torch.cat([first(a), second(b)], dim=2),
+            "they are concatenated along the width": torch.cat([first(a), second(b)], dim=3),
+            "they are concatenated along the batch": torch.cat([first(a), second(b)]),
+        }
+    hint = "Which channels of x does the first group see, and which channels of the output does it make?"
+    expect_tensor(joined.detach() if isinstance(joined, torch.Tensor) else joined, grouped, mistakes, hint)
+
+
+def fold(conv, norm, v=None):
+    """Weight and bias of the convolution that does what both do; `v` names a mistake."""
+    variance = norm.running_var + (0 if v == "eps" else norm.eps)
+    scale = norm.weight / (variance if v == "root" else variance.sqrt())
+    scale = torch.ones_like(scale) / variance.sqrt() if v == "scale" else scale
+    bias = torch.zeros_like(scale) if conv.bias is None or v == "bias" else conv.bias
+    mean = torch.zeros_like(scale) if v == "mean" else norm.running_mean
+    bias = bias - mean * scale if v == "bias as it is" else (bias - mean) * scale
+    weight = conv.weight if v == "weight" else conv.weight * scale[:, None, None, None]
+    return weight, bias + (0 if v == "shift" else norm.bias)
+
+
+def judge_folded(folded, conv, norm):
+    expect(isinstance(folded, nn.Conv2d), f"A convolution (nn.Conv2d) was expected; {type(folded).__name__} came.")
+    x = torch.randn(2, 3, 9, 9)
+    causes = {
+        "eps": "the small number eps is not added to the variance",
+        "root": "the variance stands where its square root, the deviation, belongs",
+        "scale": "batch norm's own weight is missing from the scale",
+        "bias": "the bias of the convolution is lost: batch norm scales it as well",
+        "bias as it is": "the bias of the convolution has to be scaled, like its weights",
+        "mean": "the running mean is not subtracted",
+        "shift": "batch norm's own bias is not added",
+        "weight": "the weights are not scaled",
+    }
+    with torch.no_grad():
+        wanted = norm(conv(x))
+        mistakes = {words: F.conv2d(x, *fold(conv, norm, v), conv.stride, conv.padding) for v, words in causes.items()}
+        mistakes["nothing is folded: it is the convolution as it was"] = conv(x)
+        if folded.weight.shape == conv.weight.shape:
+            plain = (folded.stride, folded.padding) != (conv.stride, conv.padding)
+            expect(not plain, "Another stride or padding came than the convolution's.", "they are not copied from it")
+        expect_tensor(folded(x), wanted, mistakes, "Write norm(conv(x)) as a formula for one channel.")
+
+
+def layers_to_fold():
+    """Two pairs of a convolution and a batch norm, in eval mode; the random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pairs = []
+        for bias, stride in ((True, 1), (False, 2)):
+            conv, norm = nn.Conv2d(3, 4, 3, stride, padding=1, bias=bias).eval(), nn.BatchNorm2d(4, eps=0.01).eval()
+            for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                nn.init.uniform_(values, 0.1, 0.9)
+            pairs.append((conv, norm))
+    return tuple(pairs)
+
+
+def groups_to_join():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.randn(2, 8, 5, 5), *(nn.Conv2d(4, 3, 3, padding=1, bias=False) for _ in range(2))
+
+
+HARM = ["inverted", "upside down", "moved"]
+
+BEYOND = {
+    1: Exercise(
+        last_step,
+        hint="The batch size is over all processes. How many images are left for the last step?",
+        mistakes={
+            "the images that are left are not counted as a step": [55_000 // 512, 54],
+            "the last images are not shared among the four processes": [108, 216],
+            "each process is given a batch of 512 of its own": last_step(batch=2048),
+            "the last step is taken for a full one": [108, 128],
+        },
+    ),
+    2: Exercise(
+        squeeze_excite,
+        hint="Two convolutions 1×1, from 256 to 16 channels and back.",
+        mistakes={
+            "the biases of its two layers are not counted": squeeze_excite(biases=0),
+            "the added parameters are counted in the bottleneck": [squeeze_excite()[0], 8_464 / (70_784 + 8_464)],
+            "the share is a percentage": [squeeze_excite()[0], 100 * squeeze_excite()[1]],
+            "only the first of its two layers is counted": [256 * 16 + 16, (256 * 16 + 16) / 70_784],
+            "the channels are divided by 4, not by 16": squeeze_excite(narrow=64),
+        },
+        tolerance=1e-3,
+    ),
+    3: Exercise(
+        None,
+        judge=judge_two_groups,
+        note="It is what groups=2 computes.",
+        calls=(groups_to_join(),),
+    ),
+    4: Exercise(
+        None,
+        judge=judge_folded,
+        note="In training mode the mean and variance are those of the batch at hand, which no fixed weights can know.",
+        calls=layers_to_fold(),
+    ),
+    5: Exercise(
+        lambda: HARM,
+        hint="Print the four accuracies.",
+        note="The network was trained on mirror images, and on nothing else of this kind.",
+        mistakes={
+            "the least harmful stands first": HARM[::-1],
+            "the names stand in the order of the exercise": ["inverted", "moved", "upside down"],
+        },
+        limit=60,
     ),
 }
 
@@ -1021,4 +1281,6 @@ EXERCISES = {
     "resnet50": RESNET50,
     "residual_block": RESIDUAL_BLOCK,
     "function_classes": FUNCTION_CLASSES,
+    "training_fast": TRAINING_FAST,
+    "beyond": BEYOND,
 }

@@ -262,7 +262,7 @@ EXPLANATIONS = (  # type, part of the text, the likeliest cause, a hint
      "another stride, lacks padding, or is joined along the wrong dimension", "Print the shapes before the line."),
     (RuntimeError, "must match the size of tensor b", "the two tensors that are combined differ in shape",
      "Print both shapes before the line. What makes them equal when stride or channels change?"),
-    (RuntimeError, "cannot be multiplied", "the linear layer was made for another number of features than it receives",
+    (RuntimeError, "cannot be multiplied", "a matrix or linear layer was made for other features than it receives",
      "How many numbers per image reach it, and do they depend on the image's size?"),
     (RuntimeError, "Output size is too small", "the maps have shrunk to nothing: too many strides or pools",
      "Write down the size after each step."),

@@ -602,7 +602,7 @@ HEAD_MISTAKES = {
     "max head": ([("nn.AdaptiveAvgPool2d(1)", "nn.AdaptiveMaxPool2d(1)")], "the maximum over the map"),
     "no pooling": (
         [("        nn.AdaptiveAvgPool2d(1),\n", "")],
-        "linear layer was made for another number of features",
+        "linear layer was made for other features",
     ),
     "pooling of one size": ([("nn.AdaptiveAvgPool2d(1)", "nn.AvgPool2d(2)")], "fixed size"),
     "classes": ([("512, 10", "512, 100")], "from 512 to 10 features; a linear layer from 512 to 100 features came"),

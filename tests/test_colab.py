@@ -30,6 +30,7 @@ def colab(tmp_path_factory):
     python = root / "venv" / "bin" / "python"
     ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
+    subprocess.run([python, "-m", "pip", "uninstall", "-qy", "setuptools"], check=True)  # old, before Python 3.12
     libraries = root / "libraries"
     libraries.mkdir()
     for path in Path(sysconfig.get_path("purelib")).iterdir():
