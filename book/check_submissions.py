@@ -130,13 +130,13 @@ def work(write, cell_limit, path, *skipped):
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
         cells = [(cell.source, cell.metadata.get("tags", [])) for cell in cells]
     except Exception as error:
-        tell(remark=f"is not a notebook that can be read ({type(error).__name__})")
+        tell(remark=f"it cannot be read as a notebook ({type(error).__name__})")
         return tell(done=True)
     every = exercises()
     known = {name: _named(cells, wanted) for name, wanted in every.items()}
     chapter = max(known, key=known.get)
     if not known[chapter]:
-        tell(remark="has no exercise of this book")
+        tell(remark="it has no exercise of this book")
         return tell(done=True)
     tell(chapter=chapter)
 

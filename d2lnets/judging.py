@@ -46,7 +46,8 @@ class Verdict:
         color, title = ("#2e9e5b", "Passed.") if self.passed else ("#d9822b", "Not yet.")
         lines = html.escape(self.message).replace("\n", "<br>")
         return (  # no background and no text color: it suits light and dark pages
-            f'<div style="border-left: 0.3em solid {color}; padding: 0.3em 0.8em; overflow-wrap: anywhere">'
+            f'<div class="verdict" style="border-left: 0.3em solid {color}; padding: 0.3em 0.8em; '
+            'overflow-wrap: anywhere">'
             f"<strong>{title}</strong> {lines}</div>"
         )
 

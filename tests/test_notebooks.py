@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import refresh
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "book").glob("*.ipynb"))
 
@@ -101,9 +102,16 @@ def test_cells_are_short_and_named(notebook):
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
     for cell in code_cells(notebook):
+        if cell["id"] == "colab":
+            continue  # no page shows it
         lines = [line.rstrip("\n") for line in cell["source"] if line.strip()]
         assert len(lines) <= 15, cell["id"]
         assert all(len(line) <= 77 for line in lines), cell["id"]  # what a page shows without scrolling
+
+
+def test_metadata_is_what_refresh_leaves(notebook):
+    assert notebook["metadata"] == refresh.METADATA
+    assert {name for cell in notebook["cells"] for name in cell["metadata"]} <= refresh.CELL_METADATA
 
 
 def test_few_cells_are_not_compared(notebook):
