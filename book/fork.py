@@ -28,12 +28,13 @@ def addresses(root=ROOT):
 
 
 def fork(url, root=ROOT):
-    """Write `url` to every place; how many files changed.
+    """Write `url` to every place; how many files changed. A path here, and GitHub's SSH address, become addresses.
 
     Raises:
         ValueError: `url` is not an address that git can clone from.
     """
-    url = url.strip().removesuffix("/").removesuffix(".git")
+    url = re.sub(r"^(ssh://)?git@github\.com[:/]", "https://github.com/", url.strip())
+    url = (f"file://{url}" if url.startswith("/") else url).removesuffix("/").removesuffix(".git")
     if not ADDRESS.fullmatch(url):
         raise ValueError(f"an address like https://github.com/owner/name is needed, got {url!r}")
     texts = {}

@@ -13,6 +13,7 @@ import check_submissions
 import fork
 import nbformat
 import pytest
+import yaml
 from student_edition import chapters, for_students
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,15 @@ def test_a_fork_changes_every_place_and_nothing_else(copy):
         assert len(changed) == (path.stem in EDITION) and all("REPOSITORY" in a for a, _ in changed)
     fork.fork("https://gitlab.com/another", copy)
     assert set(fork.addresses(copy).values()) == {"https://gitlab.com/another"}
+
+
+@pytest.mark.parametrize(
+    "url, written",
+    [("git@github.com:you/course.git", "https://github.com/you/course"), ("/srv/course", "file:///srv/course")],
+)
+def test_other_forms_of_an_address(url, written, copy):
+    fork.fork(url, copy)
+    assert set(fork.addresses(copy).values()) == {written}
 
 
 @pytest.mark.parametrize("url", ["", "teacher/course", "https://", 'https://x.org/"a', "https://x.org/a b", "git@x:y"])
@@ -225,3 +235,21 @@ def test_buttons_follow_the_git_remote(remote, tmp_path):
     assert (COLAB.format("teacher/course", "main") in page) == ("github" in remote)
     assert ("colab.research" in page) == ("github" in remote)
     assert "one.ipynb" in page  # the download
+
+
+# The workflow
+
+
+def test_the_workflow_opens_no_door():
+    """Actions are pinned to a commit; only the job that publishes may write, and only pages."""
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    allowed = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert allowed == {"publish": {"pages": "write", "id-token": "write"}}
+    used = re.findall(r"uses: (\S+)", text)
+    assert used and all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert "pull_request_target" not in text and "secrets." not in text
+    assert {"push", "schedule"} <= set(workflow[True])  # YAML reads the key "on" as true
+    for step in workflow["jobs"]["test"]["steps"]:
+        assert "${{" not in step.get("run", "")  # nothing from outside becomes a command
