@@ -27,11 +27,10 @@ bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write w
 fork: $(READY)  ## point set-up cells and instructions at URL=https://github.com/owner/name
 	$(BIN)/python book/fork.py "$(URL)"
 
-DIR ?= student-edition
 student-edition: $(READY)  ## write the chapters without solutions and outputs to DIR
-	$(BIN)/python book/student_edition.py "$(DIR)"
+	$(BIN)/python book/student_edition.py "$(or $(DIR),student-edition)"
 
-check-submissions: $(READY)  ## check the exercises in the notebooks of DIR; write a table there
+check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
 	$(BIN)/python book/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
