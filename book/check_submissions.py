@@ -274,7 +274,9 @@ def main():
     parser.add_argument("--cell-limit", type=int, default=CELL_LIMIT, help="for a cell (default: %(default)s)")
     args = parser.parse_args()
     if args.folder == Path() or not args.folder.is_dir():
-        sys.exit(f"check-submissions: {args.folder} is not a folder of notebooks; name one: make check-submissions DIR=returned")
+        sys.exit(
+            f"check-submissions: {args.folder} is no folder of notebooks; name one: make check-submissions DIR=back"
+        )
     found = (path.relative_to(args.folder) for path in sorted(args.folder.rglob("*.ipynb")) if path.is_file())
     paths = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     if not paths:
