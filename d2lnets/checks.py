@@ -535,8 +535,9 @@ FOREIGN = {  # functions that no reference uses
     "local_response_norm": "there is local response norm, which the reference has not",
     "softmax": "there is a softmax, which the reference has not",
     "log_softmax": "there is a log-softmax, which the reference has not",
+    "hardtanh": "there is ReLU6 (or hardtanh) in place of ReLU",
     **{name: f"there is {name} in place of ReLU" for name in (
-        "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "hardtanh", "relu6", "prelu", "softplus", "selu",
+        "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "relu6", "prelu", "softplus", "selu",
         "mish")},
 }  # fmt: skip
 
@@ -576,7 +577,9 @@ def _plain(value):
 def _agree(a, b, tolerance):
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(_agree(c, d, tolerance) for c, d in zip(a, b))
-    if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, Number) or not isinstance(b, Number):
+    if isinstance(b, bool):
+        return isinstance(a, Number) and a == b  # 1 is what tensors and arrays make of True
+    if isinstance(a, bool) or not isinstance(a, Number) or not isinstance(b, Number):
         return type(a) is type(b) and a == b
     return a == b or abs(a - b) <= tolerance
 
@@ -646,7 +649,7 @@ def _check_exercise(answer, exercise):
     for args in exercise.calls:
         shown = f"({', '.join(map(_short, args))})"
         if callable(answer) and not isinstance(answer, nn.Module):
-            given.append(call(f"calling your function with {shown}", answer, *copy.deepcopy(args)))
+            given.append(call("calling your function" + f" with {shown}" * bool(args), answer, *copy.deepcopy(args)))
         elif args:
             raise Refused(f"A function was expected; {_kind(answer)} came.", "", "Pass its name, without parentheses.")
         else:

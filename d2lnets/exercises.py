@@ -110,8 +110,8 @@ def judge_resnet34(net):
     wanted = [64] * 3 + [128] * 4 + [256] * 6 + [512] * 3
     expect(
         widths == wanted,
-        f"16 residual blocks were expected; {len(blocks)} came, with {widths} channels.",
-        hint="3, 4, 6 and 3 blocks of 64, 128, 256 and 512 channels.",
+        f"3, 4, 6 and 3 residual blocks were expected; blocks of {widths} channels came.",
+        hint="Compare them with the 64, 128, 256 and 512 channels of the stages.",
     )
     expect(
         parameters(net) == parameters(resnet34()),
@@ -131,6 +131,9 @@ RESNET18 = {
         mistakes={
             "conv2_x does not halve again: the max-pool has done it": photo_shapes(side=28),
             "the channels double from conv3_x on, not in conv2_x": photo_shapes(channels=128),
+            "the channels come first": [(height, width, channels) for channels, height, width in photo_shapes()],
+            "the batch does not belong there": [(1, *shape) for shape in photo_shapes()],
+            "the max-pool belongs to the stem": [(64, 112, 112), *photo_shapes()[1:]],
         },
     ),
     2: Exercise(
@@ -150,7 +153,7 @@ RESNET18 = {
         shortcut_convolutions,
         hint="Print the block's conv3 for the arguments named.",
         note="x and F(x) are added: they must have the same shape.",
-        calls=((64, 64, 1), (64, 128, 1), (64, 128, 2), (64, 64, 2)),
+        calls=((64, 64, 1), (64, 128, 1), (64, 128, 2), (64, 64, 2), (128, 64, 1), (64, 64, 3)),
         mistakes={
             "more channels alone need a convolution as well": lambda i, o, s: s != 1,
             "a stride alone changes the shape as well": lambda i, o, s: i != o,
@@ -167,7 +170,12 @@ RESNET18 = {
         },
         limit=120,
     ),
-    6: Exercise(lambda: "conv5_x", hint="Compare the four accuracies with that of the whole network.", limit=120),
+    6: Exercise(
+        lambda: "conv2_x",
+        hint="Compare the four accuracies with that of the whole network.",
+        note="The others are missed so little that a few images decide between them.",
+        limit=120,
+    ),
 }
 
 
@@ -228,8 +236,7 @@ def judge_densenet_bc100(net):
 def judge_depth(factors):
     names = "parameters", "receptive field", "peak of memory, plain,", "peak of memory, checkpointed,"
     least, most = (1, 65 / 9 - 0.1, 2.5, 0.5), (1.4, 65 / 9 + 0.1, 8, 2)  # the memories are measured
-    expect(isinstance(factors, (list, tuple)) and len(factors) == 4, "Four numbers were expected, in a list.")
-    factors = [float(factor) for factor in factors]
+    factors = numbers(factors, 4, "one for each property").tolist()
     right = [low <= factor <= high for low, factor, high in zip(least, factors, most)]
     cause, hint = "", "Write the eight numbers down, two rows of four, before you divide."
     if factors[0] > 8:
@@ -381,8 +388,8 @@ def judge_5x5(given, weight):
 
 
 def judge_he(losses):
-    expect(isinstance(losses, (list, tuple)) and len(losses) > 1, "The losses were expected in a list, one for a pass.")
-    first, *_, last = losses = [float(loss) for loss in losses]
+    expect(hasattr(losses, "__len__") and len(losses) > 1, "The losses were expected in a list, one for a pass.")
+    first, *_, last = losses = numbers(losses, len(losses), "one for a pass").tolist()
     shown = ", ".join(f"{loss:.2f}" for loss in losses)
     hint = "What differs from the run with the constant rate above: the weights, the rate, and what else?"
     expect(all(loss < 20 for loss in losses), f"Losses of {shown} came.", "the rate is too large", hint)
@@ -773,7 +780,10 @@ def judge_changes(changes):
     expect(plain and residual, what, "the network saw the same pixels twice", hint)
     alike = 0.8 < plain < 1.5 and 0.8 < residual < 1.5
     expect(not alike, what, "the ratio itself is returned, not its difference from 1", hint)
+    anew = "the network was drawn anew, or the pixels were changed by more than a millionth"
+    expect(residual < 0.02 or plain < 0.02, what, anew, hint)
     expect(residual < plain, what, "they are in the other order", hint)
+    expect(residual > 1e-5, what, "these are not the gradients of the first convolution", hint)
     expect(plain < 0.5, what, "it is a percentage, or the two gradients are not of the same weights", hint)
     expect(plain > 1e-3, what, "the change of the pixels is too small", hint)
 

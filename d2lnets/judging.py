@@ -665,7 +665,7 @@ def _same_geometry(p, m):
 
 
 def _departure(p, m):
-    for key, value in p.geometry.items():
+    for key, value in sorted(p.geometry.items()):  # dilation before the padding that makes up for it
         if m.geometry.get(key, value) != value:
             came, wanted = (v[0] if v[0] == v[1] else v for v in (m.geometry[key], value))
             return f"{p.role} has {key} {came}; {wanted} was expected"

@@ -405,7 +405,7 @@ def test_right_values(answer, expected):
         (torch.zeros(2), 8, "a tensor of shape (2,) came"),
         (print, 8, "A number was expected"),
         ({1: 2}, (1, 2), "a dict came"),
-        (1, True, "True or False was expected"),
+        (2, True, "True or False was expected"),
     ],
 )
 def test_wrong_values(answer, expected, phrase):
