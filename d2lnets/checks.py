@@ -393,7 +393,9 @@ class _Examination:
 
     def check_layers(self, record):
         """Layers must be registered, have a scale and shift, be used once, and be trainable."""
-        names = {p.data_ptr(): name for name, p in self.module.named_parameters()}
+        names = {}
+        for name, p in self.module.named_parameters(remove_duplicate=False):
+            names.setdefault(p.data_ptr(), []).append(name.rpartition(".")[0] or name)
         weights = [made.weight for made in record.calls if made.weight is not None and not made.by_hand]
         strangers = [w for w in weights if isinstance(w, nn.Parameter) and w.data_ptr() not in names]
         if strangers:
@@ -415,9 +417,19 @@ class _Examination:
                 raise Refused(what, "it has track_running_stats=False", hint)
         for weight, uses in Counter(w.data_ptr() for w in weights).items():
             if uses > 1 and weight in names:
-                layer = names[weight].rpartition(".")[0] or names[weight]
+                layer, *more = names[weight]
                 what = f"A layer of its own was expected at each place; {layer} is used {uses} times."
-                raise Refused(what, f"{layer} is shared by several places", "How many layers does the figure show?")
+                cause = f"{layer} is shared by several places"
+                modules = dict(self.module.named_modules(remove_duplicate=False))
+                if any(modules.get(name) is not modules.get(layer) for name in more):
+                    what = f"Weights of their own were expected; {' and '.join(names[weight])} have the same."
+                    cause = "the weight of one layer is assigned to another"
+                raise Refused(what, cause, "How many layers does the figure show?")
+        if {"hardtanh", "relu6"} & record.names:
+            raise Refused("A ReLU was expected; one that ends at 6 came.", FOREIGN["relu6"], "What is relu(7)?")
+        if any(made.kind == "linear" and made.bias is None for made in record.calls) and not self.contract.names:
+            what = "A linear layer with a bias was expected; one without came."
+            raise Refused(what, "it has bias=False", "Look at the arguments of the last layer.")
         for name, parameter in self.module.named_parameters():
             if not parameter.requires_grad:
                 what = f"Every parameter was to receive a gradient; {name} cannot."
@@ -436,7 +448,7 @@ class _Examination:
                 "Is the layer used in forward, and is it made only where it is needed?",
             )
         for made in agreed.used:
-            if made.kind == "norm" and not (made.by_hand or (0 < made.momentum <= 1 and made.eps <= 0.011)):
+            if made.kind == "norm" and not (made.by_hand or (0 < made.momentum < 1 and made.eps <= 0.011)):
                 what = f"A batch norm has momentum {made.momentum} and eps {made.eps}."
                 hint = "momentum is how far the running statistics move in a step; eps is tiny."
                 raise Refused(what, "one of them is unusual", hint)
@@ -535,9 +547,11 @@ FOREIGN = {  # functions that no reference uses
     "local_response_norm": "there is local response norm, which the reference has not",
     "softmax": "there is a softmax, which the reference has not",
     "log_softmax": "there is a log-softmax, which the reference has not",
-    "hardtanh": "there is ReLU6 (or hardtanh) in place of ReLU",
+    "pad with pixels": "the padding repeats pixels (padding_mode, or F.pad), where zeros were expected",
+    "hardtanh": "there is ReLU6 in place of ReLU",
+    "relu6": "there is ReLU6 in place of ReLU",
     **{name: f"there is {name} in place of ReLU" for name in (
-        "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "relu6", "prelu", "softplus", "selu",
+        "leaky_relu", "gelu", "sigmoid", "tanh", "elu", "silu", "prelu", "softplus", "selu",
         "mish")},
 }  # fmt: skip
 

@@ -346,6 +346,8 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
         self.names.add(name)
+        if name == "pad" and (*args, *kwargs.values())[2:] and "constant" not in (*args, *kwargs.values())[2:3]:
+            self.names.add("pad with pixels")
         with suppress(AttributeError, KeyError, TypeError):  # PyTorch says better what is wrong with the arguments
             if name in ARGUMENTS:
                 order = BATCH_NORM if func is F.batch_norm else ARGUMENTS[name]

@@ -80,7 +80,9 @@ def _residual(net, x, widths, stride, project, shortcut_norm, v, first=0):
     shortcut = x
     for i, (channels, kernel) in enumerate(widths, 1):
         step = stride if (i == first + 1 or v == "stride all") and v != "no stride" else 1
-        role = f"the {('first', 'second', 'third')[i - 1]} {kernel}×{kernel} convolution"
+        only = [k for _, k in widths].count(kernel) == 1
+        place = "" if only else "first " if i == 1 else "last "
+        role = f"the {place}{kernel}×{kernel} convolution"
         if v == "norm, conv":
             y = net.conv(role, F.relu(net.norm(f"batch norm {i}", y)), channels, kernel, step)
             continue

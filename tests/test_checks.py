@@ -417,3 +417,45 @@ def test_wrong_values(answer, expected, phrase):
 def test_a_wrong_value_does_not_tell_the_right_one():
     assert "1234" not in check_value(77, 1234).message
     assert "1234" not in check_value((77, 2), (1234, 2)).message
+
+
+class Block(nn.Module):
+    """A residual block to make mistakes in."""
+
+    def __init__(self, i, o, stride=1, act=torch.relu, momentum=0.1, tied=False, **first):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(i, o, 3, stride, 1, **first), nn.BatchNorm2d(o, momentum=momentum)
+        self.conv2, self.bn2 = nn.Conv2d(o, o, 3, 1, 1), nn.BatchNorm2d(o)
+        if tied and i == o:
+            self.conv2.weight = self.conv1.weight
+        self.shortcut = nn.Conv2d(i, o, 1, stride) if stride != 1 or i != o else nn.Identity()
+        self.act = act
+
+    def forward(self, x):
+        y = self.act(self.bn1(self.conv1(x)))
+        return torch.relu(self.shortcut(x) + self.bn2(self.conv2(y)))
+
+
+@pytest.mark.parametrize(
+    "change, phrase",
+    [
+        ({"padding_mode": "reflect"}, "padding_mode"),
+        ({"act": nn.functional.relu6}, "ReLU6"),
+        ({"act": nn.ReLU6()}, "ReLU6"),
+        ({"momentum": 1.0}, "momentum 1.0"),
+        ({"momentum": 0.0}, "momentum 0.0"),
+        ({"tied": True}, "conv1 and conv2 have the same"),
+    ],
+)
+def test_mistakes_in_an_argument(change, phrase):
+    assert check_residual(Block)
+    verdict = check_residual(
+        lambda in_channels, out_channels, stride: Block(in_channels, out_channels, stride, **change)
+    )
+    assert not verdict and phrase in verdict.message, verdict
+
+
+def test_the_head_of_a_network_has_a_bias():
+    net = d2lnets.resnet18()
+    net.head[-1] = nn.Linear(512, 10, bias=False)
+    assert "bias=False" in check_resnet18(net).message
