@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -17,7 +18,8 @@ from d2lnets import parallel
 from d2lnets.bench import convolution_peak, training_speed
 from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import DataError, load_fashion_mnist
-from d2lnets.networks import NETWORKS, SMALL, build
+from d2lnets.export import export
+from d2lnets.networks import NETWORKS, SMALL, build, load_trained
 from d2lnets.recipe import RECIPES, Recipe
 from d2lnets.runs import compare, load_all, machine
 from d2lnets.tracing import trace_shapes
@@ -37,6 +39,9 @@ EXAMPLES = {
     "trace": """
   python -m d2lnets trace googlenet
   python -m d2lnets trace densenet --image-size 224""",
+    "export": """
+  python -m d2lnets export resnet20 plain20
+  python -m d2lnets export resnet20 --weights my-runs/resnet20-seed0.safetensors --out models""",
     "bench": """
   python -m d2lnets bench fast-resnet resnet18-small
   python -m d2lnets bench resnet18 --image-size 96 --batch-size 64""",
@@ -56,6 +61,10 @@ def main(arguments=None):
     trace = _command(commands, _trace, "a network's shapes, parameters and multiply-adds by stage")
     trace.add_argument("network", metavar="NAME", help=", ".join(NETWORKS))
     trace.add_argument("--image-size", type=int, help="height and width; by default 28, or 96 for the source's own")
+    export = _command(commands, _export, "write trained networks as ONNX files, with switches that take blocks out")
+    export.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(SMALL))
+    export.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint; by default the package's own")
+    export.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")
     bench = _command(commands, _bench, "images/s of training on this machine, and how near its peak that is")
     bench.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
     bench.add_argument("--image-size", type=int, default=28, help="(default: 28)")
@@ -64,7 +73,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         options.work(options)
-    except (CheckpointError, DataError, DivergedError, MemoryError, OSError, ValueError) as error:
+    except (CheckpointError, DataError, DivergedError, MemoryError, OSError, ImportError, ValueError) as error:
         sys.exit(f"d2lnets: {error}")
     except Interrupted as stop:
         sys.exit(_interrupted(options, str(stop)))
@@ -211,6 +220,20 @@ def _trace(options):
     net = build(options.network)
     size = (28 if options.network in SMALL else 96) if options.image_size is None else options.image_size
     print(trace_shapes(net, (1, size, size)))
+
+
+def _export(options):
+    if options.weights and len(options.networks) > 1:
+        raise ValueError(f"--weights has those of one network, and {len(options.networks)} are named")
+    try:
+        nets = {name: load_trained(name, options.weights) for name in options.networks}
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"--weights {options.weights} does not have weights of {options.networks[0]}") from error
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, net in tqdm(nets.items(), unit="network", leave=False):
+        path = options.out / f"{name}.onnx"
+        export(net, path)
+        print(path)
 
 
 def _bench(options):

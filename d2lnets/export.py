@@ -1,0 +1,94 @@
+"""Trained networks as ONNX files, with a switch for every block that can be taken out: what the live lab runs."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from d2lnets.checkpoint import write
+from d2lnets.data import normalize
+from d2lnets.densenet import DenseBlock
+from d2lnets.resnet import CifarBlock
+from d2lnets.tracing import trace_shapes
+
+
+class Switched(nn.Module):
+    """A network whose blocks can be taken out, and that shows its maps.
+
+    A plain or residual block that keeps the shape gives way to its input, as if it were ``nn.Identity``; the maps of a
+    dense block's layer give way to zeros. ``switches`` names these blocks and layers, in the order of the input.
+
+    Shapes: pixels (N, C, H, W), from 0 to 255, and switches (len(switches),), 1 for what stays and 0 for what
+    is taken out -> the logits (N, num_classes), then the maps after every stage but the head.
+    """
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.switches = [
+            f"{name}.{i}"
+            for name, stage in net.named_children()
+            if not isinstance(stage, nn.MaxPool2d)
+            for i, block in enumerate(stage)
+            if isinstance(stage, DenseBlock) or keeps_shape(block)
+        ]
+
+    def forward(self, pixels, switches):
+        x, maps, stays = normalize(pixels), [], iter(switches.unbind())
+        for stage in self.net.children():
+            if isinstance(stage, DenseBlock):
+                features = [x]
+                for layer in stage:
+                    features.append(layer(*features) * next(stays))
+                x = torch.cat(features, dim=1)
+            elif isinstance(stage, nn.Sequential):
+                for block in stage:
+                    x = torch.where(next(stays) > 0, block(x), x) if keeps_shape(block) else block(x)
+            else:
+                x = stage(x)
+            maps.append(x)
+        logits = maps.pop()
+        return logits, *maps
+
+
+def keeps_shape(block):
+    """Whether a block of plain-20 or ResNet-20 can give way to its input."""
+    return isinstance(block, CifarBlock) and block.stride == 1 and block.more_channels == 0
+
+
+def export(net, path, input_shape=(1, 28, 28)):
+    """Write a network of this package, as `Switched`, to an ONNX file.
+
+    Its inputs are ``pixels`` and ``switches``; its outputs ``logits`` and the maps, by the names of their stages.
+
+    Args:
+        net: in eval mode, or batch norm would look at the batch.
+
+    Raises:
+        ImportError: the packages that write ONNX files are missing.
+        ValueError: `net` is in training mode, or does not accept `input_shape`.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError('writing ONNX files needs more packages: pip install "d2lnets[export]"') from error
+    if net.training:
+        raise ValueError("only a network in eval mode can be exported: call net.eval() first")
+    stages = [stage.name for stage in trace_shapes(net, input_shape)]
+    switched = Switched(net).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        model = torch.onnx.export(
+            switched,
+            (torch.zeros(2, *input_shape), torch.ones(len(switched.switches))),
+            input_names=["pixels", "switches"],
+            output_names=["logits", *stages[:-1]],
+            dynamic_shapes=({0: torch.export.Dim("images")}, None),
+            dynamo=True,
+            verbose=False,
+        ).model_proto
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        part.ClearField("metadata_props")  # source lines, with the paths of this machine
+    model.graph.ClearField("value_info")
+    write(Path(path), model.SerializeToString())

@@ -1,0 +1,123 @@
+"""Exported networks: the same numbers in ONNX Runtime, switches that do what they say, and files that tell no tales."""
+
+import copy
+import subprocess
+import sys
+
+import lab
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import d2lnets
+from d2lnets.data import SUBSET, normalize
+from d2lnets.export import Switched, export
+
+IMAGES = d2lnets.load_fashion_mnist(SUBSET).test.images[:500]
+
+
+@pytest.fixture(scope="module", params=lab.NETWORKS)
+def exported(request, tmp_path_factory):
+    """A network of the lab, its file, and the file opened."""
+    net = d2lnets.load_trained(request.param)
+    path = tmp_path_factory.mktemp("export") / f"{request.param}.onnx"
+    export(net, path)
+    return net, path, onnxruntime.InferenceSession(path)
+
+
+def run(session, images, switches):
+    feeds = {"pixels": images.float().numpy(), "switches": np.asarray(switches, dtype=np.float32)}
+    return dict(zip([each.name for each in session.get_outputs()], session.run(None, feeds)))
+
+
+@torch.no_grad()
+def test_logits_and_maps_are_those_of_the_network(exported):
+    net, _, session = exported
+    got = run(session, IMAGES, np.ones(len(Switched(net).switches)))
+    x = normalize(IMAGES)
+    for name, stage in net.named_children():
+        x = stage(x)
+        np.testing.assert_allclose(got["logits" if name == "head" else name], x.numpy(), atol=1e-4, rtol=1e-4)
+    assert len(got) == len(list(net.children()))
+
+
+@torch.no_grad()
+def test_a_switch_takes_out_its_block_alone(exported):
+    """In PyTorch, without any switch: the identity for a block, maps of zeros for a layer of a dense block."""
+    net, _, session = exported
+    switches = Switched(net).switches
+    for i, name in enumerate(switches):
+        cut, images = copy.deepcopy(net), IMAGES[:20]
+        stage, number = name.split(".")
+        if "dense" in stage:
+            cut.get_submodule(name).register_forward_hook(lambda layer, inputs, output: torch.zeros_like(output))
+        else:
+            cut.get_submodule(stage)[int(number)] = nn.Identity()
+        stays = [float(j != i) for j in range(len(switches))]
+        np.testing.assert_allclose(run(session, images, stays)["logits"], cut(normalize(images)).numpy(), atol=1e-4)
+
+
+def test_what_has_switches():
+    """What keeps the shape, and every layer of a dense block."""
+    shape_keepers = ["conv2_x.0", "conv2_x.1", "conv2_x.2", "conv3_x.1", "conv3_x.2", "conv4_x.1", "conv4_x.2"]
+    assert Switched(d2lnets.load_trained("plain20")).switches == shape_keepers
+    assert Switched(d2lnets.load_trained("resnet20")).switches == shape_keepers
+    dense = Switched(d2lnets.load_trained("densenet-small")).switches
+    assert dense == [f"dense{block}.{layer}" for block in range(1, 5) for layer in range(4)]
+    assert Switched(d2lnets.load_trained("googlenet-small-bn")).switches == []
+
+
+def test_files_are_small_and_name_no_folder(exported):
+    _, path, _ = exported
+    content = path.read_bytes()
+    assert len(content) < 1.5 * 2**20
+    for folder in (d2lnets.__path__[0], torch.__path__[0], "site-packages", str(path.parent)):
+        assert folder.encode() not in content
+
+
+def test_the_same_file_again(exported, tmp_path):
+    net, path, _ = exported
+    export(net, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
+
+
+def test_bad_input_is_refused(tmp_path, monkeypatch):
+    net = d2lnets.load_trained("resnet20")
+    with pytest.raises(ValueError, match=r"only a network in eval mode can be exported: call net.eval\(\)"):
+        export(net.train(), tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="does not accept an input of 3×28×28"):
+        export(net.eval(), tmp_path / "a.onnx", (3, 28, 28))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r'pip install "d2lnets\[export\]"'):
+        export(net, tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def command(*arguments):
+    done = subprocess.run([sys.executable, "-m", "d2lnets", "export", *arguments], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+
+
+def test_the_command(tmp_path):
+    weights = d2lnets.networks.WEIGHTS / "plain20.safetensors"
+    code, out, _ = command("plain20", "--weights", str(weights), "--out", str(tmp_path / "models"))
+    assert code == 0 and out.strip() == str(tmp_path / "models" / "plain20.onnx")
+    assert onnxruntime.InferenceSession(out.strip()).get_inputs()[0].name == "pixels"
+
+
+def test_the_command_refuses(tmp_path):
+    weights = d2lnets.networks.WEIGHTS / "plain20.safetensors"
+    (tmp_path / "letter.txt").write_text("no weights")
+    for arguments, message in {
+        ("resnet21",): "no network is called 'resnet21': did you mean resnet20",
+        ("plain56",): "no trained weights of plain56 ship with the package; there are those of densenet-small",
+        ("resnet20", "plain20", "--weights", str(weights)): "--weights has those of one network, and 2 are named",
+        ("densenet-small", "--weights", str(weights)): "does not have weights of densenet-small",
+        ("resnet20", "--weights", str(tmp_path / "letter.txt")): "does not have weights of resnet20",
+        ("resnet20", "--weights", str(tmp_path / "none.safetensors")): "none.safetensors",
+    }.items():
+        code, out, error = command(*arguments, "--out", str(tmp_path / "models"))
+        assert code == 1 and error.startswith("d2lnets: ") and message in error and not out
+    assert not (tmp_path / "models").exists()
