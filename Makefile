@@ -5,7 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-book: $(READY)  ## build the book
+LAB := book/_static/lab/built/lab.json
+
+book: $(READY) $(LAB)  ## build the book
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo "The book is ready. Open: $(CURDIR)/_build/html/index.html"
 
@@ -32,6 +34,9 @@ student-edition: $(READY)  ## write the chapters without solutions and outputs t
 
 check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
 	$(BIN)/python book/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
+
+$(LAB): $(READY) book/lab.py book/package-lock.json d2lnets/export.py $(wildcard d2lnets/weights/*)
+	TQDM_DISABLE=$(CI) $(BIN)/python book/lab.py
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'

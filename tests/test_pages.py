@@ -1,49 +1,13 @@
 """The built pages in a real browser: no error, no other host, nothing cut off, and the chapter is there."""
 
-import functools
-import http.server
 import re
-import shutil
-import threading
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import lacking
-from playwright.sync_api import sync_playwright
+from conftest import ROOT, foreign_requests, open_page
 
-ROOT = Path(__file__).parent.parent
-HTML = ROOT / "_build" / "html"
 PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text())
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        lacking("Chromium or Chrome", "install one, for example with apt-get install chromium")
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def site():
-    assert HTML.is_dir(), "no built book: run make book first"
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=HTML))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(
@@ -52,15 +16,14 @@ def site():
     ids="-".join,
 )
 def visit(request, browser, site):
-    """A page, opened and settled, with what it asked for and complained about."""
     page_name, size, scheme = request.param
     width, height = SIZES[size]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page.requested, page.complaints = [], []
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(f"{site}/{page_name}.html", wait_until="networkidle")
+    page = open_page(
+        browser,
+        f"{site}/{page_name}.html",
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+    )
     yield page
     page.close()
 
@@ -72,7 +35,7 @@ def page_of(visit):
 
 def test_no_error_no_other_host_no_overflow(visit, site):
     assert visit.complaints == []
-    assert {url for url in visit.requested if urlsplit(url).scheme != "data" and not url.startswith(site)} == set()
+    assert foreign_requests(visit, site) == set()
     width = visit.viewport_size["width"]
     assert visit.evaluate("document.scrollingElement.scrollWidth") <= width
     too_wide = visit.evaluate(

@@ -1,0 +1,13 @@
+// Puts a bench into every place for one: <div class="lab" data-bench="look" data-first="resnet20">…</div>.
+
+/** @type {Record<string, (place: HTMLElement, first?: string) => unknown>} */
+const BENCHES = {
+  look: async (place, first) => (await import("./look.js")).look(place, first),
+  "take-out": async (place, first) => (await import("./takeout.js")).takeOut(place, first),
+  networks: async (place) => (await import("./networks.js")).list(place),
+  build: async (place, first) => (await import("./build.js")).build(place, first),
+};
+
+for (const place of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".lab[data-bench]"))) {
+  BENCHES[place.dataset.bench ?? ""]?.(place, place.dataset.first);
+}

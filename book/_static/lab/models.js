@@ -1,0 +1,218 @@
+// The trained networks in the browser: what they need is loaded once for a page, when a reader starts a bench.
+
+export const SIZE = 28; // pixels, height and width of an image
+const PIXELS = SIZE ** 2;
+const BUILT = new URL("built/", import.meta.url);
+const RUNTIME = "ort-wasm-simd-threaded.wasm.gz";
+
+/** @typedef {{name: string, shape: number[]}} Stage */
+/**
+ * What `book/lab.py` says of a network.
+ * @typedef {object} Description
+ * @property {string} name
+ * @property {string} title
+ * @property {number} bytes of its file
+ * @property {number} parameters
+ * @property {number} multiply_adds
+ * @property {number} correct of the images that are here, with all blocks
+ * @property {number} test accuracy of the recorded run, on all test images
+ * @property {Stage[]} stages
+ * @property {string[]} blocks
+ * @property {string[]} switches the blocks that can be taken out, in the order of the model's input
+ */
+/**
+ * @typedef {object} Contents
+ * @property {string[]} classes
+ * @property {number[]} labels
+ * @property {number[]} gallery
+ * @property {number} runtime_bytes
+ * @property {Description[]} networks
+ */
+/** @typedef {(part: number) => void} OnProgress from 0 to 1 */
+
+/** Something could not be loaded; the message says what, and what to do. */
+export class LoadError extends Error {}
+
+/** @type {Promise<Contents> | undefined} */
+let contents;
+
+/** What there is to load: a small file. @returns {Promise<Contents>} */
+export function describe() {
+  contents ??= fetched("lab.json").then((response) => response.json());
+  contents.catch(() => (contents = undefined)); // another try may have more luck
+  return contents;
+}
+
+/** @param {string} file @returns {Promise<Response>} */
+async function fetched(file) {
+  let reason;
+  try {
+    const response = await fetch(new URL(file, BUILT));
+    if (response.ok) return response;
+    reason = `the server says ${response.status}`;
+  } catch {
+    reason = "the server does not answer";
+  }
+  throw new LoadError(`${file} could not be loaded: ${reason}. Look at your connection, and try again.`);
+}
+
+/** @param {string} file @param {number} bytes @param {OnProgress} onProgress */
+async function download(file, bytes, onProgress) {
+  const response = await fetched(file);
+  if (!response.body) return new Uint8Array(await response.arrayBuffer());
+  const parts = [];
+  let done = 0;
+  const reader = response.body.getReader();
+  for (;;) {
+    const { value } = await reader.read();
+    if (!value) break;
+    parts.push(value);
+    done += value.length;
+    onProgress(Math.min(1, done / bytes));
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function unpacked(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // the server has told the browser to unpack it
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** @typedef {typeof import("onnxruntime-web")} Runtime */
+/** @typedef {{runtime: Runtime, images: Uint8Array}} Base what all networks need */
+
+/** @type {Promise<Base> | undefined} */
+let base;
+
+/** @param {OnProgress} onProgress @returns {Promise<Base>} */
+function loadBase(onProgress) {
+  base ??= (async () => {
+    if (typeof WebAssembly === "undefined") {
+      throw new LoadError("This bench needs WebAssembly, which is switched off in this browser. Allow it, and reload the page.");
+    }
+    const { runtime_bytes } = await describe();
+    const binary = await unpacked(await download(RUNTIME, runtime_bytes, onProgress));
+    const runtime = /** @type {Runtime} */ (await import(new URL("ort.wasm.bundle.min.mjs", BUILT).href));
+    runtime.env.wasm.numThreads = 1; // more need headers that few servers send
+    runtime.env.wasm.wasmBinary = binary.buffer;
+    const images = new Uint8Array(await (await fetched("images.bin")).arrayBuffer());
+    return { runtime, images };
+  })();
+  base.catch(() => (base = undefined));
+  return base;
+}
+
+/** @type {Map<string, Promise<Network>>} */
+const networks = new Map();
+
+/** A trained network; what is there already is not loaded again.
+ * @param {string} name @param {OnProgress} onProgress @returns {Promise<Network>} @throws {LoadError} */
+export function load(name, onProgress = () => {}) {
+  let network = networks.get(name);
+  if (!network) {
+    network = loadNetwork(name, onProgress);
+    networks.set(name, network);
+    network.catch(() => networks.delete(name));
+  }
+  return network;
+}
+
+/** @param {string} name @param {OnProgress} onProgress @returns {Promise<Network>} */
+async function loadNetwork(name, onProgress) {
+  const { networks, labels, runtime_bytes } = await describe();
+  const description = networks.find((network) => network.name === name);
+  if (!description) throw new LoadError(`There is no network ${name} here.`);
+  const first = base ? 0 : runtime_bytes / (runtime_bytes + description.bytes);
+  const { runtime, images } = await loadBase((part) => onProgress(part * first));
+  const file = await download(`${name}.onnx`, description.bytes, (part) => onProgress(first + part * (1 - first)));
+  try {
+    const session = await runtime.InferenceSession.create(file, { executionProviders: ["wasm"] });
+    return new Network(description, session, runtime, images, labels);
+  } catch (error) {
+    throw new LoadError(`The file of ${description.title} is damaged. Reload the page. (${error})`);
+  }
+}
+
+/** @type {Promise<unknown>} The runtime does one thing at a time. */
+let busy = Promise.resolve();
+
+export class Network {
+  /**
+   * @param {Description} description
+   * @param {import("onnxruntime-web").InferenceSession} session
+   * @param {Runtime} runtime
+   * @param {Uint8Array} images
+   * @param {number[]} labels
+   */
+  constructor(description, session, runtime, images, labels) {
+    this.description = description;
+    this.session = session;
+    this.runtime = runtime;
+    this.images = images;
+    this.labels = labels;
+  }
+
+  /** The pixels of some images, from 0 to 255. @param {number} first @param {number} count */
+  pixels(first, count = 1) {
+    return Float32Array.from(this.images.subarray(first * PIXELS, (first + count) * PIXELS));
+  }
+
+  /**
+   * Some of the network's outputs for some images.
+   * @param {Float32Array} pixels
+   * @param {boolean[]} stays for each switch, whether its block stays
+   * @param {string[]} outputs
+   * @returns {Promise<Record<string, Float32Array>>}
+   */
+  async run(pixels, stays, outputs) {
+    const { Tensor } = this.runtime;
+    const feeds = {
+      pixels: new Tensor("float32", pixels, [pixels.length / PIXELS, 1, SIZE, SIZE]),
+      switches: new Tensor("float32", Float32Array.from(stays, Number), [stays.length]),
+    };
+    const mine = busy.then(() => this.session.run(feeds, outputs));
+    busy = mine.catch(() => {});
+    const results = await mine;
+    return Object.fromEntries(outputs.map((name) => [name, /** @type {Float32Array} */ (results[name].data)]));
+  }
+
+  /** @param {Float32Array} pixels of one image @returns {Promise<{probabilities: number[], maps: Float32Array[]}>} */
+  async look(pixels) {
+    const stages = this.description.stages.slice(0, -1).map((stage) => stage.name);
+    const all = this.description.switches.map(() => true);
+    const { logits, ...maps } = await this.run(pixels, all, ["logits", ...stages]);
+    return { probabilities: softmax(logits), maps: stages.map((name) => maps[name]) };
+  }
+
+  /**
+   * How many of the images the network gets right, with some blocks taken out.
+   * @param {boolean[]} stays
+   * @param {OnProgress} onProgress
+   * @param {AbortSignal} [signal]
+   */
+  async correct(stays, onProgress = () => {}, signal) {
+    const together = 10; // few enough for the page to answer in between
+    let right = 0;
+    for (let first = 0; first < this.labels.length; first += together) {
+      signal?.throwIfAborted();
+      const { logits } = await this.run(this.pixels(first, together), stays, ["logits"]);
+      for (let i = 0; i < together; i += 1) {
+        const scores = logits.subarray(10 * i, 10 * i + 10);
+        right += Number(scores.indexOf(Math.max(...scores)) === this.labels[first + i]);
+      }
+      onProgress((first + together) / this.labels.length);
+      await new Promise((resolve) => setTimeout(resolve)); // let the page draw and listen
+    }
+    return right;
+  }
+}
+
+/** @param {Float32Array} logits */
+function softmax(logits) {
+  const largest = Math.max(...logits);
+  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const total = powers.reduce((a, b) => a + b);
+  return powers.map((power) => power / total);
+}
