@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from d2lnets.data import CLASSES
 from d2lnets.tracing import show_shape
@@ -616,6 +617,10 @@ def plot_costs(scores, costs, label="test accuracy"):
                     of[network], mean, error, fmt=mark, color=color, mec="black", mew=0.5, ms=6, label=network
                 )
             axis.set(xlabel=name, xscale="log")
+            axis.margins(x=0.15)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
+            axis.xaxis.set_minor_locator(NullLocator())
         for row in axes:
             row[0].set_ylabel(label)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)

@@ -32,6 +32,7 @@ function bench(contents, network) {
         await show();
       } catch (error) {
         verdict.textContent = explain(error);
+        networks.value = chosen.network.description.name;
       }
     },
   );
@@ -45,6 +46,14 @@ function bench(contents, network) {
       return;
     }
     showing = true;
+    try {
+      await showLatest();
+    } finally {
+      showing = false;
+    }
+  }
+
+  async function showLatest() {
     do {
       again = false;
       const { probabilities, maps } = await chosen.network.look(drawing.pixels);
@@ -55,7 +64,6 @@ function bench(contents, network) {
       verdict.textContent = `${said} ${drawing.touched ? `Drawn on; it was labelled ${truth}.` : `The label: ${truth}.`}`;
       showMaps(stages, chosen.network.description, maps);
     } while (again);
-    showing = false;
   }
 
   /** @param {number} image */

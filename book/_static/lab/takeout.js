@@ -74,6 +74,7 @@ class Bench {
       this.setUp();
     } catch (error) {
       this.message.textContent = explain(error);
+      this.networks.value = this.network.description.name;
     }
   }
 
