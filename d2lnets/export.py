@@ -72,7 +72,7 @@ def export(net, path, input_shape=(1, 28, 28)):
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError('writing ONNX files needs more packages: pip install "d2lnets[export]"') from error
+        raise ImportError("writing ONNX files needs more packages: pip install onnx onnxscript") from error
     if net.training:
         raise ValueError("only a network in eval mode can be exported: call net.eval() first")
     stages = [stage.name for stage in trace_shapes(net, input_shape)]

@@ -90,7 +90,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="does not accept an input of 3×28×28"):
         export(net.eval(), tmp_path / "a.onnx", (3, 28, 28))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r'pip install "d2lnets\[export\]"'):
+    with pytest.raises(ImportError, match="pip install onnx onnxscript"):
         export(net, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
