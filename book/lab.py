@@ -68,7 +68,7 @@ def gallery(labels, wrong):
 
 def main():
     if npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE):
-        sys.exit("the live lab: npm could not bring in ONNX Runtime, see above; make book LAB= builds the book without it")
+        sys.exit("the live lab: no ONNX Runtime from npm (see above); make book LAB= builds the book without")
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.copy(ONNX_RUNTIME / "ort.wasm.bundle.min.mjs", OUT)
     runtime = gzip.compress(
