@@ -197,7 +197,8 @@ function chart(results, candidates, total, width) {
     draw("line", { class: "lab-grid", x1: LEFT, x2: width - RIGHT, y1: y(part), y2: y(part) }),
     draw("text", { x: LEFT - 8, y: y(part) + 4, "text-anchor": "end" }, percent(part, 0)),
   ]);
-  const ticks = Array.from({ length: most + 1 }, (_, count) =>
+  const each = most > 10 ? 2 : 1;
+  const ticks = Array.from({ length: Math.floor(most / each) + 1 }, (_, i) => i * each).map((count) =>
     draw("text", { x: x(count), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, String(count)),
   );
   const chance = draw("line", { class: "lab-chance", x1: LEFT, x2: width - RIGHT, y1: y(0.1), y2: y(0.1) });
@@ -231,7 +232,7 @@ function chart(results, candidates, total, width) {
     ...ticks,
     chance,
     draw("text", { x: width - RIGHT, y: y(0.1) - 5, "text-anchor": "end" }, "guessing"),
-    draw("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "blocks taken out"),
+    draw("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "blocks or layers taken out"),
     ...series,
   );
   return make("figure", {}, svg, make("figcaption", {}, heading));
