@@ -367,6 +367,7 @@ def compare_runs(runs, path=None):
             axis.plot(range(1, epochs + 1), values.mean(0), line, color=color, label=network)
             axis.fill_between(range(1, epochs + 1), values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
         axis.set(xlabel="epoch", ylabel="validation accuracy", xlim=(0, None))
+        axis.locator_params("x", integer=True)
         axis.legend(loc="lower right", fontsize=8)
 
 
