@@ -1,6 +1,7 @@
 """Trained networks as ONNX files, with a switch for every block that can be taken out: what the live lab runs."""
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -69,10 +70,8 @@ def export(net, path, input_shape=(1, 28, 28)):
         ImportError: the packages that write ONNX files are missing.
         ValueError: `net` is in training mode, or does not accept `input_shape`.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError("writing ONNX files needs more packages: pip install onnx onnxscript") from error
+    if not find_spec("onnxscript"):
+        raise ImportError("writing ONNX files needs more packages: pip install onnx onnxscript")
     if net.training:
         raise ValueError("only a network in eval mode can be exported: call net.eval() first")
     stages = [stage.name for stage in trace_shapes(net, input_shape)]

@@ -187,14 +187,19 @@ const STEM = {
 };
 const COMMON = [{ ...SIZE, value: 96 }, CHANNELS, CLASSES, STEM];
 
+/** @param {string} label @param {number} value @returns {Field} */
+const width = (label, value = 64) => ({ key: "width", label, kind: "number", value, min: 1, max: 512 });
+/** @param {string} label @param {number[]} value @returns {Field} */
+const blockCounts = (label, value, length = 4) => ({ key: "blocks", label, kind: "list", value, min: 1, max: 100, length });
+
 /** @type {Record<string, Family>} */
 export const FAMILIES = {
   resnet: {
     title: "ResNet, blocks of two 3×3",
     fields: [
       ...COMMON,
-      { key: "width", label: "Width: channels of conv2_x, doubled from stage to stage", kind: "number", value: 64, min: 1, max: 512 },
-      { key: "blocks", label: "Blocks in each stage", kind: "list", value: [2, 2, 2, 2], min: 1, max: 100, length: 4 },
+      width("Width: channels of conv2_x, doubled from stage to stage"),
+      blockCounts("Blocks in each stage", [2, 2, 2, 2]),
     ],
     layers: ({ stem, width, blocks, classes }) => [
       ["stem", (stem === "large" ? largeStem : smallStem)(width)],
@@ -206,8 +211,8 @@ export const FAMILIES = {
     title: "ResNet, bottleneck blocks",
     fields: [
       ...COMMON,
-      { key: "width", label: "Width: channels of the 3×3 in conv2_x, doubled from stage to stage", kind: "number", value: 64, min: 1, max: 512 },
-      { key: "blocks", label: "Blocks in each stage", kind: "list", value: [3, 4, 6, 3], min: 1, max: 100, length: 4 },
+      width("Width: channels of the 3×3 in conv2_x, doubled from stage to stage"),
+      blockCounts("Blocks in each stage", [3, 4, 6, 3]),
       { key: "v15", label: "Stride on the 3×3 (v1.5), not on the first 1×1", kind: "switch", value: false },
     ],
     layers: ({ stem, width, blocks, v15, classes }) => [
@@ -223,7 +228,7 @@ export const FAMILIES = {
       CHANNELS,
       CLASSES,
       { key: "depth", label: "Layers with weights, 6n + 2", kind: "number", value: 20, min: 1, max: 1202 },
-      { key: "width", label: "Width: channels of conv2_x, doubled from stage to stage", kind: "number", value: 16, min: 1, max: 512 },
+      width("Width: channels of conv2_x, doubled from stage to stage", 16),
     ],
     layers({ depth, width, classes }) {
       const n = (depth - 2) / 6;
@@ -280,9 +285,9 @@ export const FAMILIES = {
     title: "DenseNet",
     fields: [
       ...COMMON,
-      { key: "width", label: "Channels of the stem", kind: "number", value: 64, min: 1, max: 512 },
+      width("Channels of the stem"),
       { key: "growth", label: "Growth rate: maps that a layer appends", kind: "number", value: 32, min: 1, max: 256 },
-      { key: "blocks", label: "Layers in each dense block", kind: "list", value: [4, 4, 4, 4], min: 1, max: 100, length: 6 },
+      blockCounts("Layers in each dense block", [4, 4, 4, 4], 6),
       { key: "divisor", label: "A transition", kind: "choice", value: "2", options: [["1", "keeps the channels"], ["2", "halves the channels"], ["4", "quarters the channels"]] },
       { key: "reduce", label: "A 1×1 first reduces to 4 × growth rate (DenseNet-B)", kind: "switch", value: false },
     ],
