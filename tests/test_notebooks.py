@@ -120,6 +120,13 @@ def test_few_cells_are_not_compared(notebook):
     assert not any("nbval-skip" in cell["metadata"].get("tags", []) for cell in code_cells(notebook))
 
 
+def test_no_open_code_asserts_what_is_folded(notebook):
+    """Where only the output is folded, to be predicted first, an assertion beside it would tell."""
+    for cell in code_cells(notebook):
+        if "hide-output" in cell["metadata"].get("tags", []):
+            assert "assert" not in "".join(cell["source"]), cell["id"]
+
+
 def test_no_path_of_the_machine_is_stored(notebook):
     home = str(Path(__file__).parent.parent)
     assert home not in json.dumps(notebook)
