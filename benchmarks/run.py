@@ -336,12 +336,14 @@ def bars(results):
 
     def effort(target):
         row = results["accuracy"][target]
-        return row["d2l_cpu_seconds"] / row["d2lnets_cpu_seconds"]  # at least
+        what = f"CPU-seconds to {target[:-1]} %, d2l's recipe over ours"
+        what += "" if row["d2l_reached"] else " (more than)"
+        return [what, row["d2l_cpu_seconds"] / row["d2lnets_cpu_seconds"], "at least"]
 
     best = max(chosen_runs(), key=lambda run: run.epochs[-1]["validation_accuracy"]).test["accuracy"]
     rows = [
-        ["CPU-seconds to 90 %, d2l's recipe over ours", effort("90%"), "at least", 100],
-        ["CPU-seconds to 92 %, d2l's recipe over ours", effort("92%"), "at least", 80],
+        [*effort("90%"), 100],
+        [*effort("92%"), 80],
         ["delivery at 28×28, over d2l's fastest", speed("delivery, 28×28", "d2lnets", "d2l"), "at least", 30],
         ["delivery at 96×96, over d2l's fastest", speed("delivery, 96×96", "d2lnets", "d2l"), "at least", 5],
         ["step of ResNet-18 at 96×96, over d2l's", speed("ResNet-18, 96×96", "d2lnets", "d2l"), "at least", 1.3],

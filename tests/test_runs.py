@@ -75,15 +75,12 @@ def test_the_weights_of_ones_own_training_are_loaded(tmp_path):
 
 
 def test_what_is_compared_has_three_seeds():
-    """All but the run of d2l's recipe, which takes hours, and the long ones, which only show what can be reached.
-
-    The third runs of plain-56 and ResNet-56 are still to be made; the chapter that compares says so.
-    """
+    """All but the run of d2l's recipe, which takes hours, and the long ones, which only show what can be reached."""
     for run in RUNS:
         recipe = Recipe(**run.recipe)
         if not recipe.score_test and recipe.epochs <= 8:
             seeds = [each.seed for each in d2lnets.load_runs(run.network, recipe)]
-            assert seeds == ([0, 1] if "56" in run.network else [0, 1, 2])
+            assert seeds == [0, 1, 2]
 
 
 def test_what_is_not_recorded_is_told_with_what_is():

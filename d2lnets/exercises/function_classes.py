@@ -164,8 +164,8 @@ FUNCTION_CLASSES = {
         None,
         judge=judge_plain_error,
         calls=((8,), (32,)),
-        note="Between the two lies the depth at which a plain network begins to lose. "
-        "Where it lies, and whether it moves with the budget, takes more runs than this check makes.",
+        note="Where between the two a plain network begins to lose, and whether that moves with the budget, "
+        "takes more runs than this check makes.",
         limit=300,
     ),
 }

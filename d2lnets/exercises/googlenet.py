@@ -139,7 +139,7 @@ GOOGLENET = {
         None,
         note=f"It sees 5×5. At 12×12 it takes {two_3x3_work(32):,} multiply-adds with 32 channels between, "
         f"{two_3x3_work(16):,} with 16; the path with the 5×5 takes {12**2 * (192 * 16 + 25 * 16 * 32):,}. "
-        "With 32, the second 3×3 takes back what the first saves.",
+        "With 32, the second 3×3 takes back more than the first saves.",
         calls=((32,), (16,)),
         judge=judge_two_3x3,
     ),
@@ -168,7 +168,7 @@ GOOGLENET = {
     ),
     7: Exercise(
         None,
-        note="It leaves the plateau, more slowly than with batch norm. Images that reach the output are needed; "
+        note="It leaves the plateau without batch norm. Images that reach the output are needed; "
         "batch norm is one way to let them.",
         judge=judge_he,
         limit=120,
