@@ -217,7 +217,7 @@ BOTTLENECK = Contract(
     _cases(("in_channels", "filters", "stride"),
            (8, (4, 5, 8), None), (9, (3, 3, 7), 1), (6, (4, 5, 8), 2), (6, (4, 4, 6), 2)),
     lambda case: dict.fromkeys(("kernel_size", "f", "kernel", "k"), 3),
-    {None: "the stride is on the first 1×1, as in the paper of 2015",
+    {None: "the stride is on the first 1×1, as in the networks of 2015",
      "v1.5": "the stride is on the 3×3, as in torchvision (v1.5)"},
 )
 DENSE_BLOCK = Contract(

@@ -155,7 +155,7 @@ class Bottleneck(nn.Module):
         stride: None for the identity as shortcut; a number for a 1x1 convolution with that stride and
             batch norm on the shortcut.
         v1_5: put the branch's stride on the middle convolution, as torchvision does ("v1.5"), and
-            not on the first 1x1, as the paper does. Shapes and parameters are the same; more is
+            not on the first 1x1, as in the networks of 2015. Shapes and parameters are the same; more is
             computed, and less thrown away, since a 1x1 with stride 2 skips three of four positions.
 
     Shapes: (N, in_channels, H, W) -> (N, filters[2], ceil(H / stride), ceil(W / stride)).

@@ -95,7 +95,7 @@ def test_the_package_and_its_peers_pass(check, answer):
 
 
 def test_the_bottleneck_is_told_where_its_stride_is():
-    assert "the first 1×1, as in the paper of 2015" in checks.check_bottleneck(Bottleneck).message
+    assert "the first 1×1, as in the networks of 2015" in checks.check_bottleneck(Bottleneck).message
     assert "(v1.5)" in checks.check_bottleneck(functools.partial(Bottleneck, v1_5=True)).message
     assert "v1.5" not in checks.check_bottleneck(Bottleneck).message
 
