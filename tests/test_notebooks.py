@@ -127,6 +127,17 @@ def test_no_open_code_asserts_what_is_folded(notebook):
             assert "assert" not in "".join(cell["source"]), cell["id"]
 
 
+def test_what_is_to_be_predicted_is_folded(notebook):
+    """The first output after a prediction opens with a click."""
+    asked = False
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            asked = asked or "**Predict.**" in "".join(cell["source"])
+        elif asked and cell["outputs"]:
+            assert {"hide-output", "hide-cell"} & set(cell["metadata"].get("tags", [])), cell["id"]
+            asked = False
+
+
 def test_no_path_of_the_machine_is_stored(notebook):
     home = str(Path(__file__).parent.parent)
     assert home not in json.dumps(notebook)
