@@ -32,7 +32,7 @@ class Progress:
 
 
 class Checkpoint:
-    """Weights, momentum, averaged weights, the record so far, and the place in the epoch, in one file.
+    """Weights, the optimisers' state, averaged weights, the record so far, and the place in the epoch, in one file.
 
     The file is in the safetensors format: tensors and JSON, nothing that is executed when it is read.
     It is written beside its place, flushed, and renamed, so that it is whole at any moment.
@@ -42,11 +42,11 @@ class Checkpoint:
         progress: the place in the training.
     """
 
-    FORMAT = 1
+    FORMAT = 2
 
-    def __init__(self, path, run, net, optimizer, average=None, scaler=None):
+    def __init__(self, path, run, net, optimizers, average=None, scaler=None):
         self.path = None if path is None else Path(path)
-        self.run, self.net, self.optimizer, self.average, self.scaler = run, net, optimizer, average, scaler
+        self.run, self.net, self.optimizers, self.average, self.scaler = run, net, optimizers, average, scaler
         self.progress = Progress()
         self.saved = time.monotonic()
 
@@ -111,12 +111,11 @@ class Checkpoint:
                 f"{self.path} is of another training: {', '.join(differing)}. "
                 "Go on with the settings it was begun with, or choose another file"
             )
-        weights = dict(self.net.named_parameters())
+        names = {weight: name for name, weight in self.net.named_parameters()}
         wanted = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
         if self.average:
             wanted |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
-        momenta = {f"momentum/{name}": weight for name, weight in weights.items() if f"momentum/{name}" in tensors}
-        for name, tensor in (wanted | momenta).items():
+        for name, tensor in wanted.items():
             if name not in tensors or tensors[name].shape != tensor.shape:
                 raise CheckpointError(
                     f"{self.path} is of another network: it has no {name} of shape {tuple(tensor.shape)}. "
@@ -125,19 +124,33 @@ class Checkpoint:
         with torch.no_grad():
             for name, tensor in wanted.items():
                 tensor.copy_(tensors[name])
-            for name, weight in momenta.items():
-                self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(tensors[name])
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    for weight in group["params"]:
+                        optimizer.state[weight].update(self._state(weight, names[weight], tensors, group))
         if self.scaler and head["scaler"]:
             self.scaler.load_state_dict(head["scaler"])
         self.progress = progress
         vars(self.run).update(theirs)
 
+    @staticmethod
+    def _state(weight, name, tensors, group):
+        """What the file has of an optimiser's state for a weight, where and how the optimiser keeps it."""
+        prefix = f"optimizer/{name}/"
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        for key, value in state.items():
+            if value.shape == weight.shape:
+                state[key] = torch.empty_like(weight).copy_(value)  # in the memory format of the weight
+            elif value.dim() or group.get("capturable"):
+                state[key] = value.to(weight.device)
+        return state
+
     def _tensors(self):
         tensors = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
         for name, weight in self.net.named_parameters():
-            momentum = self.optimizer.state.get(weight, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum/{name}"] = momentum
+            for optimizer in self.optimizers:
+                state = optimizer.state.get(weight, {})
+                tensors |= {f"optimizer/{name}/{key}": value for key, value in state.items() if value is not None}
         if self.average:
             tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
         return tensors

@@ -236,17 +236,31 @@ def shift_and_flip(images, generator=None, pixels=2, flip=True):
 
     Shapes: (N, C, H, W) -> (N, C, H, W).
     """
+    return moved(images, *draw_moves(len(images), generator, pixels, flip), pixels)
+
+
+def draw_moves(count, generator=None, pixels=2, flip=True):
+    """What `shift_and_flip` draws for so many images: shifts from 0 to 2 * pixels, and whether to mirror.
+
+    Shapes: (2, count, 1), whole numbers, and (count, 1), truth values; on the CPU.
+    """
+    shifts = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator)
+    return shifts, torch.rand(count, 1, generator=generator) < 0.5 * flip
+
+
+def moved(images, shifts, mirrored, pixels=2):
+    """The images, moved and mirrored as `draw_moves` says, on their own device.
+
+    Shapes: (N, C, H, W), (2, N, 1), (N, 1) -> (N, C, H, W).
+    """
     n, _, height, width = images.shape
-    shifts = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5 * flip
-    rows = torch.arange(height) + shifts[0]  # (N, H), where each row of the result comes from
-    columns = torch.arange(width).expand(n, width)
+    shifts, mirrored = shifts.to(images.device), mirrored.to(images.device)
+    rows = torch.arange(height, device=images.device) + shifts[0]  # (N, H), where each row of the result comes from
+    columns = torch.arange(width, device=images.device).expand(n, width)
     columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]  # (N, W)
-    image, row, column = (
-        index.to(images.device) for index in (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
-    )
+    image = torch.arange(n, device=images.device)[:, None, None]
     padded = F.pad(images, [pixels] * 4)
-    return padded[image, :, row, column].permute(0, 3, 1, 2)  # indexing put the channels last
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # indexing put the channels last
 
 
 def batch_indices(order, batch_size):

@@ -37,10 +37,10 @@ def halved(data, examples):
     """
     data = data.take(examples)
     test = data.test[:examples]
-    return replace(data, train=_halve(data.train), validation=_halve(data.validation[:0]), test=_halve(test))
+    return replace(data, train=halve(data.train), validation=halve(data.validation[:0]), test=halve(test))
 
 
-def _halve(split):
+def halve(split):
     return Split(F.avg_pool2d(split.images.float(), 2).round().to(torch.uint8), split.labels)
 
 

@@ -128,6 +128,7 @@ def densenet(
     bottleneck=False,
     checkpoint=False,
     small=False,
+    width=3 / 8,
 ):
     """DenseNet: the stem of ResNet, then dense blocks with transitions that halve channels and size.
 
@@ -136,7 +137,8 @@ def densenet(
     ``blocks=DENSENET121_BLOCKS`` its DenseNet-121.
 
     Args:
-        small: for images of 28x28: `small_stem`, and three eighths of the growth rate and channels.
+        small: for images of 28x28: `small_stem`, and fewer channels.
+        width: the part of the growth rate, and of the stem's channels, that a small network has.
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits. H and W at least 29, or 8 with `small`.
 
@@ -145,7 +147,7 @@ def densenet(
     require_positive(growth_rate=growth_rate, num_classes=num_classes, blocks=len(blocks))
     channels = 64
     if small:
-        channels, growth_rate = channels * 3 // 8, max(1, growth_rate * 3 // 8)
+        channels, growth_rate = int(channels * width), max(1, int(growth_rate * width))
     first = (small_stem if small else stem)(in_channels, channels)
     layers = OrderedDict(stem=RecomputedSequential(*first) if checkpoint else first)
     for i, num_convs in enumerate(blocks, 1):

@@ -82,7 +82,7 @@ def halve():
     return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
-def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
+def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False, width=1 / 4):
     """GoogLeNet (Szegedy et al. 2015, Table 1): nine Inception blocks in three stages.
 
     5,977,530 parameters with 1 input channel and 10 classes. Any height and width will do.
@@ -91,7 +91,8 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
         batch_norm: after every convolution. Without it, plain SGD from the usual initial weights
             starts slowly.
         small: for images of 28x28: one 3x3 convolution and one max-pool in place of the first two parts,
-            so that the first Inception stage sees 14x14; and a quarter of the channels.
+            so that the first Inception stage sees 14x14; and fewer channels.
+        width: the part of the paper's channels that a small network has, 1/2, 1/4 or 1/8.
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
 
@@ -99,7 +100,7 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False):
     auxiliary classifiers.
     """
     require_positive(in_channels=in_channels)
-    part = 4 if small else 1  # of the paper's channels
+    part = round(1 / width) if small else 1
 
     def conv(*arguments):
         return convolution(*arguments, batch_norm=batch_norm)

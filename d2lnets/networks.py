@@ -10,7 +10,7 @@ from d2lnets.densenet import densenet
 from d2lnets.googlenet import googlenet
 from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
-SMALL = {  # for 28x28
+SMALL = {  # for 28x28; thin has half of the channels, wide twice as many
     "fast-resnet": fast_resnet,
     "fast-resnet-wide": partial(fast_resnet, (32, 128, 256)),
     "resnet18-small": partial(resnet18, small=True),
@@ -22,6 +22,16 @@ SMALL = {  # for 28x28
     "plain56": partial(cifar_resnet, 56, residual=False),
     "resnet20": partial(cifar_resnet, 20),
     "resnet56": partial(cifar_resnet, 56),
+    "plain20-thin": partial(cifar_resnet, 20, width=8, residual=False),
+    "plain56-thin": partial(cifar_resnet, 56, width=8, residual=False),
+    "resnet20-thin": partial(cifar_resnet, 20, width=8),
+    "resnet56-thin": partial(cifar_resnet, 56, width=8),
+    "resnet18-small-thin": partial(resnet18, small=True, width=1 / 8),
+    "resnet18-small-wide": partial(resnet18, small=True, width=1 / 2),
+    "googlenet-small-bn-thin": partial(googlenet, small=True, batch_norm=True, width=1 / 8),
+    "googlenet-small-bn-wide": partial(googlenet, small=True, batch_norm=True, width=1 / 2),
+    "densenet-small-thin": partial(densenet, small=True, width=3 / 16),
+    "densenet-small-wide": partial(densenet, small=True, width=3 / 4),
 }
 NETWORKS = SMALL | {  # and those of the source, for 96x96
     "resnet18": resnet18,

@@ -1,26 +1,33 @@
 """How to train: the book's recipe, and that of *Dive into Deep Learning*."""
 
+import math
 from dataclasses import dataclass, fields
 from numbers import Integral
 
 from d2lnets.arguments import require_number, require_positive
 from d2lnets.data import enlarge, normalize
 
+CHOICES = {"decay": ("linear", "cosine", "none"), "optimizer": ("sgd", "adamw", "muon")}
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: everything but the network, the data and the seed.
 
-    The optimiser is SGD. `Recipe()` is the book's recipe; `D2L` is the one of *Dive into Deep Learning*.
+    `Recipe()` is the book's recipe; `D2L` is the one of *Dive into Deep Learning*.
 
     Attributes:
         epochs: passes over the training images.
         batch_size: examples a step, over all processes.
         lr: highest learning rate.
-        warmup: fraction of the steps in which the rate rises in a straight line from 0 to `lr`, to fall
-            in a straight line to 0 over the rest; None keeps it at `lr`.
-        momentum: of SGD, in Nesterov's form; 0 for none.
-        weight_decay: factor of the parameters that is added to their gradients.
+        warmup: fraction of the steps in which the rate rises in a straight line from 0 to `lr`; 0 for none.
+        decay: how the rate falls to 0 over the rest: ``"linear"``, ``"cosine"``, or ``"none"``.
+        optimizer: ``"sgd"``, ``"adamw"`` (Loshchilov and Hutter 2019) or ``"muon"`` (Jordan et al. 2024: kernels by
+            Muon, all other parameters by AdamW).
+        momentum: of SGD in Nesterov's form, 0 for none; of Muon.
+        weight_decay: of SGD: factor of the parameters that is added to their gradients. Of AdamW and Muon:
+            every step takes this part of the parameters, times the rate, away.
+        decay_all: weight decay also of biases and of batch norm's scales and shifts.
         label_smoothing: part of each label that is spread over all classes.
         shift: move each image by up to so many pixels in each direction (`shift_and_flip`).
         flip: mirror half of the images.
@@ -38,9 +45,12 @@ class Recipe:
     epochs: int = 4
     batch_size: int = 128
     lr: float = 0.2
-    warmup: float | None = 0.25
+    warmup: float = 0.25
+    decay: str = "linear"
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    decay_all: bool = True
     label_smoothing: float = 0.1
     shift: int = 0
     flip: bool = True
@@ -57,9 +67,11 @@ class Recipe:
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
         for name in ("lr", "clip"):
             require_number(getattr(self, name), name, above=0, optional=name != "lr")
-        for name in ("warmup", "average"):
-            require_number(getattr(self, name), name, above=0, below=1, optional=True)
-        for name in ("momentum", "label_smoothing"):
+        require_number(self.average, "average", above=0, below=1, optional=True)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("warmup", "momentum", "label_smoothing"):
             require_number(getattr(self, name), name, least=0, below=1)
         require_number(self.weight_decay, "weight_decay", least=0)
         for name in ("shift", "image_size"):
@@ -83,9 +95,10 @@ class Recipe:
 
     def rate(self, progress):
         """The learning rate when the fraction `progress` of all steps is done."""
-        if self.warmup is None:
-            return self.lr
-        return self.lr * min(progress / self.warmup, (1 - progress) / (1 - self.warmup))
+        if progress < self.warmup:
+            return self.lr * (progress / self.warmup)
+        left = (1 - progress) / (1 - self.warmup)
+        return self.lr * {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "none": 1.0}[self.decay]
 
     def prepare(self, images):
         """uint8 images as the network gets them, float32.
@@ -101,7 +114,8 @@ BOOK = Recipe()
 D2L = Recipe(
     epochs=10,
     lr=0.01,
-    warmup=None,
+    warmup=0.0,
+    decay="none",
     momentum=0.0,
     weight_decay=0.0,
     label_smoothing=0.0,

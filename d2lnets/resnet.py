@@ -124,18 +124,19 @@ RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
 )  # fmt: skip
 
 
-def resnet18(in_channels=1, num_classes=10, small=False):
+def resnet18(in_channels=1, num_classes=10, small=False, width=1 / 4):
     """ResNet-18 (He et al. 2016, Table 1): a stem, four stages of two residual blocks, a linear head.
 
     11,178,378 parameters with 1 input channel and 10 classes. Any height and width will do, since the
     head averages over them; in training mode a 1x1 map needs a batch of at least two.
 
     Args:
-        small: for images of 28x28: `small_stem`, which keeps every pixel, and a quarter of the width.
+        small: for images of 28x28: `small_stem`, which keeps every pixel, and fewer channels.
+        width: the part of the paper's channels that a small network has, 1/2, 1/4, 1/8, ...
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
     """
-    part = 4 if small else 1  # of the paper's width
+    part = round(1 / width) if small else 1
     channels = 64 // part
     layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
     for name, depth, width, stride in RESNET18_STAGES:

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from d2lnets import parallel
 from d2lnets.checkpoint import Checkpoint, Progress
-from d2lnets.data import Split, batch_indices, batches, seeded, shift_and_flip
+from d2lnets.data import Split, batch_indices, batches, draw_moves, moved, seeded
+from d2lnets.graph import Graph
+from d2lnets.optimizers import optimizers
 from d2lnets.recipe import BOOK, PLAIN
 from d2lnets.runs import Run, machine, peak_memory, start_peak_memory, versions
 
@@ -59,7 +61,20 @@ def precision(device):
     return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "no"
 
 
-def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=False, steps=None, compile=False, name=""):
+def fit(
+    net,
+    data,
+    recipe=BOOK,
+    seed=0,
+    device=None,
+    checkpoint=None,
+    resume=False,
+    steps=None,
+    compile=False,
+    name="",
+    graph=False,
+    after_epoch=None,
+):
     """Train `net` in place on ``data.train``; score ``data.validation`` after every epoch.
 
     With the same weights, `seed`, machine, threads and versions the numbers come out the same. Order,
@@ -79,6 +94,9 @@ def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=Fal
         steps: stop after so many in all, before the recipe's end, with the weights as they are then.
         compile: with ``torch.compile``: first tens of seconds, then faster steps.
         name: the network's, for the record.
+        graph: on a GPU, replay the step as one CUDA graph: small networks train several times as fast. Python code
+            in the network (prints, hooks, branches) then runs in the first steps only.
+        after_epoch: called with the `Run` so far and the network that is scored, after every epoch.
 
     Returns:
         A `Run`: recipe, seed, machine, versions, and loss, accuracy and seconds of each epoch.
@@ -91,15 +109,18 @@ def fit(net, data, recipe=BOOK, seed=0, device=None, checkpoint=None, resume=Fal
     """
     try:
         with enough_memory(recipe, device):
-            return Trainer(net, recipe, seed, device, compile).train(data, checkpoint, resume, steps, name)
+            trainer = Trainer(net, recipe, seed, device, compile, graph)
+            for run in trainer.training(data, checkpoint, resume, steps, name, after_epoch):  # noqa: B007
+                pass
+            return run
     finally:
         parallel.finish()
 
 
 class Trainer:
-    """The loop of `fit`: `step` is what happens to a batch, `train` what happens around the steps."""
+    """The loop of `fit`: `step` is what happens to a batch, `training` what happens around the steps."""
 
-    def __init__(self, net, recipe=BOOK, seed=0, device=None, compile=False):
+    def __init__(self, net, recipe=BOOK, seed=0, device=None, compile=False, graph=False):
         if recipe.xavier:
             draw_xavier(net)
         device = pick_device(device)
@@ -111,15 +132,13 @@ class Trainer:
         self.average = None
         if recipe.average is not None:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-        optimizer = torch.optim.SGD(
-            [weight for weight in net.parameters() if weight.requires_grad],
-            recipe.lr,
-            recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.momentum > 0,
-        )
+        # A scaled loss, as fp16 needs it, is looked at after every step: no graph.
+        graphable = self.device.type == "cuda" and not compile and self.accelerator.scaler is None
+        self.graph = Graph(self) if graph and graphable and parallel.processes() == 1 else None
         # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
-        self.model, self.optimizer = self.accelerator.prepare(nn.Sequential(net), optimizer)
+        self.model, *self.optimizers = self.accelerator.prepare(
+            nn.Sequential(net), *optimizers(net, recipe, fused=self.graph is not None)
+        )
 
     def step(self, train, batch, rate, draws):
         """Learn from the examples that `batch` numbers, with the learning rate `rate`.
@@ -130,28 +149,49 @@ class Trainer:
         Returns:
             A tensor of two: the sum of the losses and the number classified correctly, in this process's share.
         """
+        moves = self.draw_moves(len(batch), draws)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        return self.learn(train, batch, moves)
+
+    def draw_moves(self, count, draws):
+        """What the recipe's augmentation draws for so many examples; None without augmentation."""
+        recipe = self.recipe
+        return draw_moves(count, draws, recipe.shift, recipe.flip) if recipe.shift or recipe.flip else None
+
+    def learn(self, train, batch, moves):
+        """One step with the rate that the optimisers have; everything here can be captured in a CUDA graph."""
         images, labels = train.images[batch], train.labels[batch]
-        if self.recipe.shift or self.recipe.flip:
-            images = shift_and_flip(images, draws, self.recipe.shift, self.recipe.flip)
+        if moves is not None:
+            images = moved(images, *moves, self.recipe.shift)
         images, labels = self.recipe.prepare(parallel.share(images)), parallel.share(labels)
         logits = self.model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.accelerator.backward(loss * parallel.processes() / len(batch))  # gradients are averaged over processes
         if self.recipe.clip is not None:
             self.accelerator.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.net)
-            for mean, buffer in zip(self.average.module.buffers(), self.net.buffers()):
-                if not buffer.is_floating_point():
-                    mean.copy_(buffer)  # whole numbers have no moving average
+            self._update_average()
         return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
 
-    def train(self, data, checkpoint=None, resume=False, steps=None, name=""):
-        """Train to the recipe's end, or to `steps` steps; the `Run`."""
+    def _update_average(self):
+        if self.graph and self.graph.capturing:  # update_parameters asks the device whether it is the first time
+            pairs = zip(self.average.module.state_dict().values(), self.net.state_dict().values())
+            means, now = zip(*((mean, each) for mean, each in pairs if mean.is_floating_point()))
+            torch._foreach_lerp_(means, now, 1 - self.recipe.average)
+        else:
+            self.average.update_parameters(self.net)
+        for mean, buffer in zip(self.average.module.buffers(), self.net.buffers()):
+            if not buffer.is_floating_point():
+                mean.copy_(buffer)  # whole numbers have no moving average
+
+    def training(self, data, checkpoint=None, resume=False, steps=None, name="", after_epoch=None):
+        """Train to the recipe's end, or to `steps` steps; yield the `Run` so far while the device is at work."""
         recipe, net = self.recipe, self.net
         train, validation = data.train.to(self.device), data.validation.to(self.device)
         run = Run(
@@ -164,7 +204,7 @@ class Trainer:
             machine=machine(self.device),
             versions=versions(),
         )
-        state = Checkpoint(checkpoint, run, net, self.optimizer, self.average, self.accelerator.scaler)
+        state = Checkpoint(checkpoint, run, net, self.optimizers, self.average, self.accelerator.scaler)
         state.open(resume)
         start_peak_memory(self.device)
         scored = net if self.average is None else self.average.module
@@ -182,14 +222,17 @@ class Trainer:
             for epoch in range(state.progress.epoch, recipe.epochs + 1):
                 before = in_epoch * (epoch - 1)
                 last = in_epoch if steps is None else min(steps - before, in_epoch)
-                self._epoch(train, state, before, last, stop, bar)
+                yield from self._epoch(train, state, before, last, stop, bar)
                 if last < in_epoch:
                     self._save(state)
-                    return run
+                    yield run
+                    return
                 score = evaluate(scored, validation, self.device, recipe) if len(validation) else None
                 if score:
                     require_finite(score.loss, f"on the validation images after epoch {epoch}", recipe)
                 run.add_epoch(state.progress, score)
+                if after_epoch:
+                    after_epoch(run, scored)
                 state.progress = Progress(epoch + 1)
                 self._save(state)
                 if parallel.total(torch.tensor(float(stop.is_set()), device=self.device)):
@@ -198,7 +241,7 @@ class Trainer:
                     )
         if self.average is not None:
             net.load_state_dict(scored.state_dict())
-        return run
+        yield run
 
     def _epoch(self, train, state, before, last, stop, bar):
         """Steps up to number `last` of this epoch, which `before` steps of earlier epochs precede."""
@@ -207,17 +250,26 @@ class Trainer:
         batches = batch_indices(order, recipe.batch_size)
         ahead = 1 if self.device.type == "cpu" else STEPS_AHEAD
         self.net.train()
+        if self.graph:
+            rates = [recipe.rate((before + step + 0.5) / bar.total) for step in range(len(batches))]
+            self.graph.start_epoch(train, batches, rates, now.epoch)
         while now.step < last:
             start, cpu_start = time.perf_counter(), time.process_time()
             done = now.step
             results = []
             for batch in batches[done : min(done + ahead, last)]:
                 now.step += 1
+                if self.graph and len(batch) == recipe.batch_size:
+                    results.append(self.graph.step(now.step - 1))
+                    continue
                 draws = seeded(self.seed, now.epoch, now.step)
                 own = seeded(self.seed, now.epoch, now.step, 1 + parallel.rank())  # for dropout, and no other process's
                 torch.manual_seed(own.initial_seed())
                 rate = recipe.rate((before + now.step - 0.5) / bar.total)
+                if self.graph:
+                    rate = torch.tensor(rate, device=self.device)
                 results.append(self.step(train, batch, rate, draws))
+            yield run
             # What the processes tell each other: results, whether one is to stop, and the time each spent.
             mine = torch.tensor([stop.is_set(), time.process_time() - cpu_start], device=self.device)
             *results, (stopped, cpu_seconds) = parallel.total(torch.stack([*results, mine])).tolist()
@@ -324,7 +376,7 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
     Args:
         recipe: how images are prepared, and whether mirror images count too; by default they are
             normalised, and do not.
-        batch_size: examples at a time; the recipe's by default.
+        batch_size: examples at a time; by default the recipe's, and on a GPU at least 1,000.
 
     Raises:
         ValueError: the split is empty.
@@ -332,11 +384,13 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
     if not len(split):
         raise ValueError("cannot evaluate on an empty split")
     device = pick_device(device)
+    if batch_size is None:
+        batch_size = recipe.batch_size if device.type == "cpu" else max(recipe.batch_size, 1000)
     net.to(device)
     part = Split(parallel.share(split.images), parallel.share(split.labels)).to(device)
     sums = torch.zeros(2, device=device)
     with eval_mode(net), enough_memory(recipe, device):
-        for images, labels in batches(part, batch_size or recipe.batch_size, prepare=recipe.prepare):
+        for images, labels in batches(part, batch_size, prepare=recipe.prepare):
             logits = net(images)
             if recipe.flip_test:
                 logits = (logits + net(images.flip(-1))) / 2

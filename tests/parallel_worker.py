@@ -34,8 +34,8 @@ def main(out):
         return inputs[0].double()  # so that rounding hides nothing
 
     net.register_forward_pre_hook(note)
-    trainer.optimizer.optimizer.register_step_post_hook(lambda *_: updates.append(flat(net)))
-    run = trainer.train(data)
+    trainer.optimizers[0].optimizer.register_step_post_hook(lambda *_: updates.append(flat(net)))
+    *_, run = trainer.training(data)
     rank = int(os.environ.get("RANK", "0"))
     with open(f"{out}/{rank}.json", "w") as file:
         json.dump({"seen": seen, "epoch": run.epochs[0], "processes": run.machine["processes"]}, file)

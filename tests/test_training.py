@@ -209,10 +209,10 @@ def test_the_averaged_weights_are_scored_and_kept(data):
     net = small_net()
     seen = []
     trainer = Trainer(net, recipe, device="cpu")
-    trainer.optimizer.optimizer.register_step_post_hook(
+    trainer.optimizers[0].optimizer.register_step_post_hook(
         lambda *_: seen.append([p.detach().clone() for p in net.parameters()])
     )
-    run = trainer.train(data)
+    *_, run = trainer.training(data)
     expected = seen[0]
     for weights in seen[1:]:
         expected = [0.5 * old + 0.5 * new for old, new in zip(expected, weights)]

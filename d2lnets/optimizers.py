@@ -1,0 +1,83 @@
+"""The optimisers that a recipe names: SGD, AdamW, and Muon for convolutions."""
+
+import math
+
+import torch
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then the nearest matrix with orthonormal rows or columns as the step (Jordan et al. 2024).
+
+    A kernel of shape (out, in, k, k) is taken as the matrix (out, in * k * k). The rate is scaled as by Liu et al.
+    2025, so that a step is as large as one of AdamW. ``torch.optim.Muon`` computes the same, but takes matrices only.
+    """
+
+    def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state, gradient = self.state[weight], weight.grad.flatten(1)
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(gradient)
+                state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+                update = orthogonal(gradient.lerp(state["momentum_buffer"], momentum))
+                scale = 0.2 * math.sqrt(max(update.shape))
+                weight.mul_(1 - lr * group["weight_decay"])
+                weight.sub_(lr * scale * update.view(weight.shape))
+
+
+def orthogonal(matrix):
+    """About U V^T of a matrix U S V^T: five Newton-Schulz steps bring the singular values between 0.7 and 1.2.
+
+    Shapes: (M, N) -> (M, N), computed in bf16.
+    """
+    x = matrix.bfloat16()
+    if tall := len(x) > x.shape[1]:
+        x = x.T
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def optimizers(net, recipe, fused=False):
+    """The optimisers of a recipe for a network, one or two.
+
+    Args:
+        fused: one kernel a step on a GPU, with the rate as a tensor there, which a CUDA graph can read again.
+    """
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    lr, fast = recipe.lr, {}
+    if fused:
+        lr = torch.tensor(recipe.lr, device=weights[0].device)
+        fast = {"fused": True}
+
+    def groups(weights):
+        if recipe.decay_all:
+            return weights
+        vectors = [weight for weight in weights if weight.dim() < 2]
+        matrices = [weight for weight in weights if weight.dim() > 1]
+        return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+    if recipe.optimizer == "sgd":
+        sgd = torch.optim.SGD(
+            groups(weights),
+            lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            **fast,
+        )
+        return [sgd]
+    kernels = [weight for weight in weights if weight.dim() == 4] if recipe.optimizer == "muon" else []
+    rest = [weight for weight in weights if all(weight is not kernel for kernel in kernels)]
+    capturable = {"capturable": True} if fused else {}
+    found = [Muon(kernels, lr, recipe.momentum, recipe.weight_decay)] if kernels else []
+    return [*found, torch.optim.AdamW(groups(rest), lr, weight_decay=recipe.weight_decay, **fast, **capturable)]
