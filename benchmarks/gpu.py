@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.data import enlarge, normalize
-from d2lnets.networks import build
+from d2lnets.networks import NETWORKS, SMALL, build
 from d2lnets.recipe import BOOK, Recipe
 from d2lnets.runs import machine, versions
 from d2lnets.training import Trainer, evaluate, fit
@@ -132,7 +132,7 @@ def ladder(notes, name, size, data, compiled):
     for batch in (128, 512):
         settings["batch"] = batch
         graph_step(notes, name, size, data, batch)
-        if compiled:
+        if compiled and batch == 128:
             start = time.perf_counter()
             loop = Loop(name, size, data, notes.device, compiled=True, **settings)
             loop.step()
@@ -156,10 +156,9 @@ def graph_step(notes, name, size, data, batch):
         rates = []
         for _ in range(5):
             start = time.perf_counter()
-            for _ in range(2):
-                next(training)  # twenty steps each
+            next(training)  # twenty steps
             torch.cuda.synchronize()
-            rates.append(40 * batch / (time.perf_counter() - start))
+            rates.append(20 * batch / (time.perf_counter() - start))
         rates.sort()
         title = f"{'CUDA graph' if graph else 'fit'}, batch {batch}"
         bytes_ = torch.cuda.max_memory_allocated()
@@ -182,50 +181,69 @@ def train(notes, name, recipe, seed, data, graph=True):
               accuracies=[epoch["validation_accuracy"] for epoch in run.epochs])  # fmt: skip
 
 
-def d2l_loop(notes, data, size):
-    """An epoch of d2l's ResNet-18 by d2l's own loop and loader, and by `fit`."""
+def d2l_loop(notes, data, size, workers=12, steps=150):
+    """Steps of d2l's ResNet-18 by d2l's own loop and loader, the first ones included."""
+    from itertools import islice
+
     from peers import d2l, d2l_resnet18
     from torchvision.datasets import FashionMNIST
 
-    root = Path(os.environ.get("D2L_DATA", "/tmp/d2l-data"))
-    FashionMNIST(root, download=True)
-    for workers in (4, 12):
-        loader = d2l.FashionMNIST(batch_size=128, resize=(size, size))
-        loader.root, loader.num_workers = str(root), workers
-        loader.train = FashionMNIST(root, train=True, transform=loader.train.transform)
+    root = os.environ.get("D2L_DATA", "/tmp/d2l-data")
+    loader = d2l.FashionMNIST(batch_size=128, resize=(size, size))
+    loader.num_workers = workers
+    loader.train = FashionMNIST(root, train=True, transform=loader.train.transform, download=True)
 
-        class Model(d2l.Classifier):
-            def __init__(self):
-                super().__init__()
-                self.net, self.lr = d2l_resnet18(), 0.01
+    class Model(d2l.Classifier):
+        def __init__(self):
+            super().__init__()
+            self.net, self.lr = d2l_resnet18(), 0.01
 
+    for number in range(3):
         model = Model()
         model.board.display = False
         trainer = d2l.Trainer(max_epochs=1, num_gpus=1)
-        trainer.prepare_data(loader)
-        trainer.val_dataloader = None
         trainer.prepare_model(model)
+        trainer.train_dataloader = islice(iter(loader.train_dataloader()), steps)
+        trainer.val_dataloader, trainer.num_train_batches = None, steps
         trainer.optim = model.configure_optimizers()
         trainer.epoch = trainer.train_batch_idx = trainer.val_batch_idx = 0
         torch.cuda.synchronize()
         start = time.perf_counter()
         trainer.fit_epoch()
         torch.cuda.synchronize()
-        notes.add("d2l", size=size, workers=workers, seconds=time.perf_counter() - start, images=60_000)
-    recipe = Recipe(epochs=2, lr=0.01, image_size=size, score_test=True)
-    everything = data.without_validation()
-    for graph in (False, True):
-        torch.manual_seed(0)
-        run = fit(d2l_resnet18(), everything, recipe, 0, notes.device, graph=graph)
-        notes.add("fit beside d2l", size=size, graph=graph, seconds=run.epochs[1]["seconds"], images=60_000,
-                  first_epoch=run.epochs[0]["seconds"])  # fmt: skip
+        rate = steps * 128 / (time.perf_counter() - start)
+        notes.add("d2l", size=size, workers=workers, images_per_second=rate, steps=steps, number=number)
+
+
+def speeds(notes, data):
+    """Images/s of every network of the book, by the eager loop and as a CUDA graph."""
+    for name in NETWORKS:
+        size = 28 if name in SMALL or name == "resnet18" else 96
+        notes.attempt(graph_step, name, size, data, 128)
+
+
+def profiled(notes, data):
+    """Where the time of 20 steps goes, by kernel."""
+    trainer = Trainer(build("fast-resnet"), BOOK, 0, notes.device, graph=True)
+    training = trainer.training(data)
+    for _ in range(5):
+        next(training)
+    torch.cuda.synchronize()
+    with torch.profiler.profile() as profile:
+        next(training)
+        torch.cuda.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)[:25]
+    total = sum(event.self_device_time_total for event in profile.key_averages())
+    top = [(event.key[:90], event.self_device_time_total, event.count) for event in kernels]
+    notes.add("profile", network="fast-resnet", steps=20, microseconds=total, kernels=top)
+    training.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
     parser.add_argument("--seconds", type=float, default=540)
-    parser.add_argument("--only", nargs="+", default=["ladder", "short", "source", "d2l", "big"])
+    parser.add_argument("--only", nargs="+", default=["short", "d2l", "source", "speeds", "ladder"])
     options = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"
     device = d2lnets.pick_device("cuda")
@@ -239,23 +257,26 @@ def main():
     if "short" in options.only:
         notes.attempt(train, "fast-resnet", Recipe(epochs=1), 99, everything)  # warms the libraries up
         for seed in range(3):
-            for epochs in (4, 8, 12):
-                notes.attempt(train, "fast-resnet", Recipe(epochs=epochs), seed, everything)
+            notes.attempt(train, "fast-resnet", Recipe(epochs=8), seed, everything)
+            muon = Recipe(epochs=8, optimizer="muon", lr=0.01, weight_decay=0.05)
+            notes.attempt(train, "fast-resnet", muon, seed, everything)
         notes.attempt(train, "fast-resnet", Recipe(epochs=8), 0, everything, False)
-        for seed in range(3):
-            notes.attempt(train, "fast-resnet-wide", Recipe(epochs=8), seed, everything)
-    if "ladder" in options.only:
-        notes.attempt(ladder, "fast-resnet", 28, data, True)
-        notes.attempt(ladder, "resnet18", 96, data, False)
+        notes.attempt(profiled, data)
+    torch.backends.cudnn.allow_tf32 = True
     if "d2l" in options.only:
         notes.attempt(d2l_loop, data, 96)
-    torch.backends.cudnn.allow_tf32 = True
+        notes.attempt(graph_step, "resnet18", 96, data, 128)
     if "source" in options.only:
         for seed in range(3):
-            for name, size in (("resnet18", None), ("googlenet-bn", 96), ("densenet", 96), ("resnet50", 64)):
+            for name, size in (("resnet18", None), ("googlenet-bn", 96), ("densenet", 96)):
                 if not late():
                     recipe = Recipe(epochs=10, image_size=size)
                     notes.attempt(train, name, recipe, seed, everything)
+    if "speeds" in options.only:
+        notes.attempt(speeds, data)
+    if "ladder" in options.only:
+        notes.attempt(ladder, "resnet18", 96, data, False)
+        notes.attempt(ladder, "fast-resnet", 28, data, True)
     notes.add("end", seconds=time.monotonic() - notes.start, book=str(BOOK))
 
 

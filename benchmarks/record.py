@@ -28,28 +28,41 @@ WATCHED = (0, 242, 22, 332, 26, 267, 15, 190, 7, 36, 4, 258, 3, 18, 8, 1717, 1, 
 
 PARTS = [  # what of the recipe is changed, one thing at a time
     {},
-    *({"warmup": part} for part in (0.0, 0.1, 0.5)),
-    *({"lr": lr} for lr in (0.05, 0.1, 0.4, 0.8)),
+    {"warmup": 0.0},
+    *({"lr": lr} for lr in (0.1, 0.4)),
     *({"decay": decay} for decay in ("cosine", "none")),
     {"momentum": 0.0},
     {"momentum": 0.0, "lr": 2.0},  # the same lr / (1 - momentum)
+    {"flip": False},
+    {"shift": 1},
+    {"label_smoothing": 0.0},
+    *({"weight_decay": factor} for factor in (0.0, 1e-3)),
+    {"decay_all": False},
+    {"average": 0.99},
+    {"normalize": False},
+    *({"batch_size": size, "lr": 0.2 * size / 128} for size in (64, 256, 512, 1024)),
+    {"optimizer": "adamw", "lr": 0.008, "weight_decay": 0.05},
+    *({"optimizer": "muon", "lr": lr, "weight_decay": 0.05} for lr in (0.01, 0.02)),
+    {"mixed_precision": False},
+    {"epochs": 8},
+    {"epochs": 8, "weight_decay": 0.0},
+    {"epochs": 8, "label_smoothing": 0.0},
+    {"epochs": 8, "optimizer": "muon", "lr": 0.01, "weight_decay": 0.05},
+]
+
+TRIED = [  # the same, with three seeds: enough to choose a value by
+    *({"warmup": part} for part in (0.1, 0.5)),
+    *({"lr": lr} for lr in (0.05, 0.8)),
     {"momentum": 0.8},
     {"momentum": 0.8, "lr": 0.4},
     {"momentum": 0.95, "lr": 0.1},
-    {"flip": False},
-    {"shift": 1},
     {"shift": 2},
-    *({"label_smoothing": part} for part in (0.0, 0.05, 0.2)),
-    *({"weight_decay": factor} for factor in (0.0, 2e-4, 1e-3, 2e-3)),
-    {"decay_all": False},
-    *({"average": factor} for factor in (0.98, 0.99, 0.995)),
-    {"normalize": False},
-    *({"batch_size": size, "lr": 0.2 * size / 128} for size in (64, 256, 512, 1024)),
-    *({"optimizer": "adamw", "lr": lr, "weight_decay": 0.05} for lr in (0.001, 0.002, 0.004, 0.008, 0.016)),
+    *({"label_smoothing": part} for part in (0.05, 0.2)),
+    *({"weight_decay": factor} for factor in (2e-4, 2e-3)),
+    *({"average": factor} for factor in (0.98, 0.995)),
+    *({"optimizer": "adamw", "lr": lr, "weight_decay": 0.05} for lr in (0.001, 0.002, 0.004, 0.016)),
     *({"optimizer": "adamw", "lr": lr, "weight_decay": 0.25} for lr in (0.002, 0.004, 0.008)),
-    *({"optimizer": "muon", "lr": lr, "weight_decay": 0.05} for lr in (0.005, 0.01, 0.02, 0.04)),
-    {"mixed_precision": False},
-    {"epochs": 8},
+    *({"optimizer": "muon", "lr": lr, "weight_decay": 0.05} for lr in (0.005, 0.04)),
     {"epochs": 8, "weight_decay": 0.0, "label_smoothing": 0.0},
 ]
 
@@ -85,26 +98,26 @@ WIDTHS = [
     for width in ("-thin", "", "-wide")
 ]
 
+EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets")
 DEGRADATION = replace(degradation.RECIPE, epochs=80)
 
 
 def jobs(experiment):
     """(network, recipe, seed) of all trainings of an experiment, seed by seed."""
+    muon = {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.05}
+    budgets = [
+        *((name, BOOK) for name in WIDTHS if name not in COMPARED),
+        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 16)),  # 4 and 8 are among the parts
+        *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
+    ]
+    deep = ("plain20-thin", "plain56-thin", "resnet20-thin", "resnet56-thin")
     plans = {
         "recipe": (8, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
-        "ladder": (8, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
-        "degradation": (
-            3,
-            [(name, DEGRADATION) for name in ("plain20-thin", "plain56-thin", "resnet20-thin", "resnet56-thin")],
-        ),
+        "tried": (3, [("fast-resnet", replace(BOOK, **part)) for part in TRIED]),
+        "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
+        "degradation": (3, [(name, DEGRADATION) for name in deep]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
-        "budgets": (
-            6,
-            [
-                *((name, BOOK) for name in WIDTHS),
-                *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 16)),
-            ],
-        ),
+        "budgets": (3, budgets),
     }
     seeds, plan = plans[experiment]
     return [(network, recipe, seed) for seed in range(seeds) for network, recipe in plan]
@@ -157,13 +170,13 @@ class Record:
             probabilities = self._logits(net, self.watched, recipe)[recipe.flip_test].softmax(1)
             run.epochs[-1]["watched"] = pack((255 * probabilities).round())
         if self.curves:
-            run.epochs[-1]["train_error"] = 1 - evaluate(net, self.data.train, self.device, recipe).accuracy
+            run.epochs[-1]["train_error"] = 1 - evaluate(net, self.data.train, self.device, recipe, 6000).accuracy
 
     @torch.no_grad()
     def _logits(self, net, split, recipe):
         """The logits of the images, and their mean with those of the mirror images: two tensors (N, 10)."""
         with eval_mode(net):
-            pairs = [(net(images), net(images.flip(-1))) for images, _ in batches(split, 1000, prepare=recipe.prepare)]
+            pairs = [(net(images), net(images.flip(-1))) for images, _ in batches(split, 5000, prepare=recipe.prepare)]
         plain, flipped = (torch.cat(each) for each in zip(*pairs))
         return plain, (plain + flipped) / 2
 
@@ -171,8 +184,8 @@ class Record:
 def record(planned, experiment, data, device, out, streams, until=None):
     """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
     done = set()
-    if out.exists():
-        for line in out.read_text(encoding="utf-8").splitlines():
+    for file in out.parent.glob("*.jsonl"):
+        for line in file.read_text(encoding="utf-8").splitlines():
             run = json.loads(line)
             done.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
     waiting = [job for job in planned if key(*job) not in done]
@@ -203,7 +216,7 @@ def record(planned, experiment, data, device, out, streams, until=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiments", nargs="+", choices=["recipe", "ladder", "degradation", "networks", "budgets"])
+    parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
     parser.add_argument("--out", type=Path, default=Path("recorded"))
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--part", default="1/1", help="as in 2/3: the second third of the trainings")

@@ -1,10 +1,19 @@
 """A training step as one CUDA graph: the GPU is told once what to do, and then only to do it again."""
 
+from functools import lru_cache
+
 import torch
 
-from d2lnets.data import seeded
+from d2lnets.data import draw_moves, seeded
 
 WARM = 3  # steps before the capture, in which libraries choose their algorithms
+
+
+@lru_cache(maxsize=64)
+def moves(seed, epoch, sizes, shift, flip):
+    """What `draw_moves` draws for all batches of an epoch; the same for all trainings with this seed."""
+    draws = [draw_moves(size, seeded(seed, epoch, step), shift, flip) for step, size in enumerate(sizes, 1)]
+    return torch.cat([shifts for shifts, _ in draws], dim=1), torch.cat([mirrored for _, mirrored in draws])
 
 
 class Graph:
@@ -22,18 +31,19 @@ class Graph:
         """Put on the device what the steps of an epoch need: order, augmentation, rates."""
         trainer = self.trainer
         torch.manual_seed(seeded(trainer.seed, epoch, 0, 1).initial_seed())  # for dropout
-        draws = [trainer.draw_moves(len(b), seeded(trainer.seed, epoch, i)) for i, b in enumerate(batches, 1)]
         tables = {"order": torch.cat(batches), "rates": torch.tensor(rates)}
-        if draws[0] is not None:
-            tables["shifts"] = torch.cat([shifts for shifts, _ in draws], dim=1)
-            tables["mirrored"] = torch.cat([mirrored for _, mirrored in draws])
+        if trainer.recipe.shift or trainer.recipe.flip:
+            sizes = tuple(map(len, batches))
+            tables["shifts"], tables["mirrored"] = moves(
+                trainer.seed, epoch, sizes, trainer.recipe.shift, trainer.recipe.flip
+            )
         if self.graph is None and self.warm == 0:
             self.train = train
             self.lr = trainer.optimizers[0].param_groups[0]["lr"]
             self.range = torch.arange(trainer.recipe.batch_size, device=self.device)
             self.at = torch.zeros(1, dtype=torch.long, device=self.device)
             self.results = torch.zeros(len(batches), 2, device=self.device)
-            self.tables = {name: table.to(self.device) for name, table in tables.items()}
+            self.tables = {name: table.to(self.device, copy=True) for name, table in tables.items()}
         else:
             for name, table in tables.items():
                 self.tables[name].copy_(table)

@@ -376,7 +376,7 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
     Args:
         recipe: how images are prepared, and whether mirror images count too; by default they are
             normalised, and do not.
-        batch_size: examples at a time; by default the recipe's, and on a GPU at least 1,000.
+        batch_size: examples at a time; by default the recipe's, and on a GPU as many as have four million pixels.
 
     Raises:
         ValueError: the split is empty.
@@ -385,7 +385,8 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
         raise ValueError("cannot evaluate on an empty split")
     device = pick_device(device)
     if batch_size is None:
-        batch_size = recipe.batch_size if device.type == "cpu" else max(recipe.batch_size, 1000)
+        pixels = split.images.shape[-1] ** 2 if recipe.image_size is None else recipe.image_size**2
+        batch_size = recipe.batch_size if device.type == "cpu" else max(recipe.batch_size, 4_000_000 // pixels)
     net.to(device)
     part = Split(parallel.share(split.images), parallel.share(split.labels)).to(device)
     sums = torch.zeros(2, device=device)

@@ -8,8 +8,8 @@ from torch import nn
 
 import d2lnets
 from d2lnets import training
-from d2lnets.data import SUBSET
-from d2lnets.networks import build
+from d2lnets.data import SUBSET, normalize
+from d2lnets.networks import SMALL, build
 
 pytestmark = pytest.mark.gpu
 
@@ -44,8 +44,23 @@ def test_the_first_losses_are_those_of_a_cpu(data, name):
     recipe = d2lnets.Recipe(epochs=1, lr=0.02, **F32)
     ours, _ = trained(name, data, recipe)
     cpu, _ = trained(name, data, recipe, "cpu")
-    for loss, expected in zip(ours.first_losses[:5], cpu.first_losses):
-        assert abs(loss - expected) < 2e-3, (ours.first_losses, cpu.first_losses)
+    assert abs(ours.first_losses[0] - cpu.first_losses[0]) < 2e-4
+    for loss, expected in zip(ours.first_losses[:5], cpu.first_losses):  # rounding grows from step to step
+        assert abs(loss - expected) < 5e-2, (ours.first_losses, cpu.first_losses)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_are_those_of_a_cpu_in_64_bits(data, name):
+    torch.manual_seed(0)
+    net = build(name).double()
+    images = normalize(data.train.images[:16]).double()
+    gradients = []
+    for device in ("cpu", "cuda"):
+        each = copy.deepcopy(net).to(device)
+        nn.functional.cross_entropy(each(images.to(device)), data.train.labels[:16].to(device)).backward()
+        gradients.append([weight.grad.cpu() for weight in each.parameters()])
+    for here, there in zip(*gradients):
+        assert (here - there).norm() <= 1e-6 * (1e-6 + here.norm())
 
 
 @pytest.mark.parametrize(
@@ -59,8 +74,8 @@ def test_a_graph_computes_what_the_loop_computes(data, changes):
     graph, first = trained("fast-resnet", data, recipe, graph=True)
     loop, second = trained("fast-resnet", data, recipe)
     assert differ(graph, loop) < 5e-3, (graph, loop)
-    for one, two in zip(first.state_dict().values(), second.state_dict().values()):
-        assert torch.allclose(one.float(), two.float(), atol=0.05)
+    ours, theirs = (torch.cat([w.flatten() for w in net.parameters()]) for net in (first, second))
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()
 
 
 def test_a_graph_learns_in_16_bits(data):
