@@ -18,25 +18,25 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
 
 refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what they print
-	$(BIN)/python book/refresh.py $(CHAPTER)
+	$(BIN)/python tools/refresh.py $(CHAPTER)
 
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
-	sh benchmarks/record.sh
+	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets)
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py
 
 fork: $(READY)  ## point set-up cells and instructions at URL=https://github.com/owner/name
-	$(BIN)/python book/fork.py "$(URL)"
+	$(BIN)/python tools/fork.py "$(URL)"
 
 student-edition: $(READY)  ## write the chapters without solutions and outputs to DIR
-	$(BIN)/python book/student_edition.py "$(or $(DIR),student-edition)"
+	$(BIN)/python tools/student_edition.py "$(or $(DIR),student-edition)"
 
 check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
-	$(BIN)/python book/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
+	$(BIN)/python tools/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
 
-$(LAB): $(READY) book/lab.py book/package-lock.json d2lnets/export.py $(wildcard d2lnets/weights/*)
-	TQDM_DISABLE=$(CI) $(BIN)/python book/lab.py
+$(LAB): $(READY) tools/lab.py tools/package-lock.json d2lnets/export.py $(wildcard d2lnets/weights/*)
+	TQDM_DISABLE=$(CI) $(BIN)/python tools/lab.py
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 import d2lnets
 from d2lnets.data import enlarge, normalize
 from d2lnets.networks import NETWORKS, SMALL, build
-from d2lnets.recipe import BOOK, Recipe
-from d2lnets.runs import machine, versions
-from d2lnets.training import Trainer, evaluate, fit
+from d2lnets.training.loop import Trainer, evaluate, fit
+from d2lnets.training.recipe import BOOK, Recipe
+from d2lnets.training.runs import machine, versions
 
 
 class Notes:

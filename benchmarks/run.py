@@ -1,7 +1,7 @@
 """Speed and memory beside d2l and torchvision, in one run on one machine: ``make bench``.
 
 The contestants of a group take turns, so that a change of the machine's mood hits all of them. Prints medians
-with their range, and writes d2lnets/benchmark.json, which the book shows.
+with their range, and writes d2lnets/training/benchmark.json, which the book shows.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import d2lnets
-from d2lnets.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
-from d2lnets.recipe import BOOK, Recipe
-from d2lnets.runs import load_all, machine, versions
-from d2lnets.training import pick_device
+from d2lnets.training.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
+from d2lnets.training.loop import pick_device
+from d2lnets.training.recipe import BOOK, Recipe
+from d2lnets.training.runs import load_all, machine, versions
 
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 

@@ -1,13 +1,12 @@
 """Residual, Inception and dense networks, small and exact: the package under the book."""
 
 from d2lnets import imagenet
-from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import DataError, FashionMNIST, Split, batches, load_fashion_mnist
 from d2lnets.densenet import DenseBlock, densenet, transition_block
+from d2lnets.files import CheckpointError
 from d2lnets.googlenet import Inception, googlenet
 from d2lnets.imagenet import classify, load_torchvision
 from d2lnets.networks import load_trained
-from d2lnets.recipe import D2L, Recipe
 from d2lnets.resnet import (
     Residual,
     cifar_resnet,
@@ -18,9 +17,10 @@ from d2lnets.resnet import (
     resnet50,
     resnet_block,
 )
-from d2lnets.runs import Run, compare, load_runs
 from d2lnets.tracing import Trace, trace_shapes
-from d2lnets.training import DivergedError, Interrupted, Score, evaluate, fit, pick_device
+from d2lnets.training.loop import DivergedError, Interrupted, Score, evaluate, fit, pick_device
+from d2lnets.training.recipe import D2L, Recipe
+from d2lnets.training.runs import Run, compare, load_runs
 
 __all__ = [
     "D2L",

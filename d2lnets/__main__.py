@@ -14,16 +14,16 @@ from safetensors import SafetensorError
 from tabulate import tabulate
 from tqdm import tqdm
 
-from d2lnets import parallel
-from d2lnets.bench import convolution_peak, training_speed
-from d2lnets.checkpoint import CheckpointError
 from d2lnets.data import DataError, load_fashion_mnist
 from d2lnets.export import export
+from d2lnets.files import CheckpointError
 from d2lnets.networks import NETWORKS, SMALL, build, load_trained
-from d2lnets.recipe import RECIPES, Recipe
-from d2lnets.runs import compare, load_all, machine
 from d2lnets.tracing import trace_shapes
-from d2lnets.training import DivergedError, Interrupted, evaluate, fit, pick_device
+from d2lnets.training import parallel
+from d2lnets.training.bench import convolution_peak, training_speed
+from d2lnets.training.loop import DivergedError, Interrupted, evaluate, fit, pick_device
+from d2lnets.training.recipe import CHOICES, RECIPES, Recipe
+from d2lnets.training.runs import compare, load_all, machine
 
 EXAMPLES = {
     "train": """
@@ -117,6 +117,8 @@ def _add_train(train):
     for field in fields(Recipe):
         meaning = " ".join(meanings[field.name].replace("`", "").split()).replace("%", "%%")
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": _type_of(field)}
+        if field.name in CHOICES:
+            kind = {"choices": CHOICES[field.name]}
         settings.add_argument(
             f"--{field.name.replace('_', '-')}",
             default=argparse.SUPPRESS,

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from d2lnets.checkpoint import write
 from d2lnets.data import normalize
 from d2lnets.densenet import DenseBlock
+from d2lnets.files import write
 from d2lnets.resnet import CifarBlock
 from d2lnets.tracing import trace_shapes
 

@@ -52,7 +52,7 @@ def test_what_is_there_is_kept_unless_told_otherwise(small, tmp_path, capsys):
     [
         (["resnet81"], "no network is called 'resnet81': did you mean resnet18"),
         (["small", "--lr", "-1"], "lr must be a number above 0, got -1.0"),
-        (["small", "--warmup", "2"], "warmup must be None or a number above 0 and below 1, got 2.0"),
+        (["small", "--warmup", "2"], "warmup must be a number of at least 0 and below 1, got 2.0"),
         (["small", "--epochs", "0"], "epochs must be a whole number of at least 1, got 0"),
         (["small", "--seeds", "2", "2"], "--seeds has 2 twice"),
         (["small", "--seed", "-1"], "--seeds must be whole numbers from 0 to 2^63 - 1, got -1"),

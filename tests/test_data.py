@@ -14,7 +14,7 @@ import time
 
 import pytest
 import torch
-from conftest import lacking
+from helpers import lacking
 from torchvision import datasets
 
 from d2lnets import data as d2lnets_data

@@ -9,8 +9,8 @@ from torch import nn
 
 import d2lnets
 from d2lnets import Residual, trace_shapes
-from d2lnets.bench import peak_of_tensors
 from d2lnets.resnet import Bottleneck, CifarBlock
+from d2lnets.training.bench import peak_of_tensors
 
 
 def parameters(net):

@@ -7,7 +7,7 @@ const RUNTIME = "ort-wasm-simd-threaded.wasm.gz";
 
 /** @typedef {{name: string, shape: number[]}} Stage */
 /**
- * What `book/lab.py` says of a network.
+ * What `tools/lab.py` says of a network.
  * @typedef {object} Description
  * @property {string} name
  * @property {string} title

@@ -1,0 +1,128 @@
+"""The exercises of the chapter "One recipe, every network"."""
+
+import math
+from itertools import combinations, product
+from operator import mul
+from statistics import fmean
+
+import torch
+from torch.nn import functional as F
+
+from d2lnets.checks.exercises.exercise import Exercise, expect, numbers
+
+
+def permutation_p(a, b):
+    """Share of the ways to deal out all runs that set the means at least as far apart."""
+    both, found = [*a, *b], abs(fmean(a) - fmean(b))
+    ways = list(combinations(range(len(both)), len(a)))
+    total = sum(both)
+    apart = [abs(sum(both[i] for i in way) / len(a) - (total - sum(both[i] for i in way)) / len(b)) for way in ways]
+    return sum(gap >= found - 1e-9 for gap in apart) / len(ways)
+
+
+def paired_p(a, b, two_sided=True, found_counts=True):
+    """The same for pairs, where chance decides the sign of each difference."""
+    gaps = [x - y for x, y in zip(a, b)]
+    size = abs if two_sided else float
+    sums = [size(sum(map(mul, signs, gaps))) for signs in product((1, -1), repeat=len(gaps))]
+    as_far = sum(each >= size(sum(gaps)) - 1e-9 for each in sums)
+    return (as_far if found_counts else as_far - 2) / len(sums)
+
+
+def average_accuracy(logits, labels):
+    return (logits.mean(0).argmax(1) == labels).float().mean().item()
+
+
+def some_logits():
+    """Of five networks for 400 images, and labels; the random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        labels = torch.randint(10, (400,))
+        sharpness = torch.tensor([0.5, 1.0, 1.0, 2.0, 4.0])[:, None, None]
+        return sharpness * (torch.randn(5, 400, 10) + 1.2 * F.one_hot(labels, 10)), labels
+
+
+def judge_flips(scores):
+    hint = "Set the random seed before the network is built, and give the seed to fit as well."
+    expect(
+        isinstance(scores, list | tuple) and len(scores) == 2,
+        "Two lists were expected, with mirror images and without.",
+        "",
+        hint,
+    )
+    rows = [numbers(row, 3, "one for each seed").tolist() for row in scores]
+    every = [score for row in rows for score in row]
+    expect(max(every) <= 1, f"{max(every):g} cannot be an accuracy.", "it is a percentage", hint)
+    for row in rows:
+        same = len(set(row)) < 3
+        expect(not same, "Two seeds give the very same accuracy.", "the seed decides neither weights nor order", hint)
+    expect(rows[0] != rows[1], "Both lists are the same.", "the recipes do not differ", hint)
+    most, least = max(every), min(every)
+    expect(least > 0.3, f"{least:.2f} cannot be.", "the networks were not trained, or the losses came", hint)
+    expect(most < 0.87, f"{most:.2f} cannot be.", "more images or epochs than asked for", hint)
+
+
+COMPARISON = {
+    1: Exercise(
+        lambda seeds: 2 / math.comb(2 * seeds, seeds),
+        hint="How many ways are there to deal out all runs to the two networks, and which of them always count?",
+        note="Four seeds reach 0.029, five 0.008: what three runs cannot tell, five may.",
+        calls=((3,), (4,), (6,)),
+        mistakes={
+            "the way with the two networks exchanged counts too": lambda n: 1 / math.comb(2 * n, n),
+            "a way is a choice of runs for one network; their order in it does not matter": lambda n: (
+                2 / math.perm(2 * n, n)
+            ),
+            "each run is given to either network by a coin, but each network gets equally many": lambda n: 2 / 4**n,
+            "there are as many runs as seeds in each network, so twice as many in all": lambda n: (
+                2 / math.comb(n, n // 2)
+            ),
+        },
+    ),
+    2: Exercise(
+        lambda accuracy, gap: accuracy * (1 - accuracy) / (gap / 2) ** 2,
+        hint="Set the gap to twice the standard error, and solve for the number of images.",
+        note="For three tenths of a percent it takes more images than the test set has.",
+        calls=((0.93, 0.003), (0.6, 0.01)),
+        mistakes={
+            "that makes the gap one standard error, not two": lambda a, gap: a * (1 - a) / gap**2,
+            "the root is lost: the number of images stands under it": lambda a, gap: a * (1 - a) / (gap / 2),
+            "the share of wrong images is missing": lambda a, gap: a / (gap / 2) ** 2,
+            "the gap is halved after it is squared": lambda a, gap: a * (1 - a) / (gap**2 / 2),
+        },
+        tolerance=1,
+    ),
+    3: Exercise(
+        paired_p,
+        hint="Three pairs have eight ways to choose their signs. For which of them is the sum as far from zero?",
+        note="Three pairs never bring it below 2 / 8: pairing asks for more seeds, and pays where seeds vary together.",
+        calls=(([11, 12, 13], [1, 2, 4]), ([0.93, 0.94, 0.935, 0.92], [0.92, 0.945, 0.92, 0.91])),
+        mistakes={
+            "a sum as far on the other side of zero counts too": lambda a, b: paired_p(a, b, two_sided=False),
+            "the signs that were found count too, and their opposites": lambda a, b: paired_p(a, b, found_counts=False),
+            "the runs are dealt out anew, though each has a partner": permutation_p,
+        },
+    ),
+    4: Exercise(
+        average_accuracy,
+        hint="In which dimension of logits do the networks lie?",
+        note="Where the networks disagree, the error of one is outvoted by the others. The errors that all share stay.",
+        calls=(some_logits(),),
+        mistakes={
+            "it is the mean of the networks' accuracies": lambda x, y: (x.argmax(2) == y).float().mean().item(),
+            "it is the accuracy of the best network alone": lambda x, y: (
+                (x.argmax(2) == y).float().mean(1).max().item()
+            ),
+            "each network has a vote, but it is their logits that are averaged": lambda x, y: (
+                (x.argmax(2).mode(0).values == y).float().mean().item()
+            ),
+            "the probabilities are averaged, not the logits": lambda x, y: average_accuracy(x.softmax(2), y),
+        },
+    ),
+    5: Exercise(
+        None,
+        judge=judge_flips,
+        note="What differs less than the seeds do is not shown by three of them, in either direction.",
+        limit=120,
+    ),
+}

@@ -1,0 +1,146 @@
+"""Exercises that ask for a value: what was expected, what came, and which mistake leads there."""
+
+import copy
+import math
+from functools import partial
+from numbers import Number
+
+import torch
+from torch import nn
+
+from d2lnets.checks.exercises import EXERCISES
+from d2lnets.checks.judging import Refused, Verdict, call, judge
+
+
+def check_value(answer, expected, mistakes=None, tolerance=0):
+    """Check a number, a shape, a word or a list that a prediction or counting exercise asks for.
+
+    The expected value is not told.
+
+    Args:
+        answer: number, text, list, tuple, or tensor (of one element: that number).
+        mistakes: causes in words, and for each the wrong value that it leads to.
+        tolerance: by how much numbers may differ.
+
+    Returns:
+        A `Verdict`.
+    """
+    given, wanted = plain(answer), plain(expected)
+    if agree(given, wanted, tolerance):
+        return Verdict(True, f"{_short(answer)} is right.")
+    for cause, value in (mistakes or {}).items():
+        if agree(given, plain(value), tolerance):
+            return Verdict(False, f"{_short(answer)} is not right.\nLikeliest cause: {cause}.")
+    if answer is Ellipsis:
+        return Verdict(False, "Nothing is filled in yet: put your answer in place of the three dots.")
+    number = isinstance(wanted, Number) and not isinstance(wanted, bool)
+    kinds = {
+        str: "a text",
+        tuple: f"a list or tuple of {len(wanted) if isinstance(wanted, tuple) else 0}",
+        bool: "True or False",
+    }
+    kind = "a number" if number else kinds.get(type(wanted), f"a {type(wanted).__name__}")
+    same = isinstance(given, Number) and not isinstance(given, bool) if number else type(given) is type(wanted)
+    if not same or (isinstance(wanted, tuple) and len(given) != len(wanted)):
+        asked = ": did the cell return or print?" if answer is None else "."
+        return Verdict(False, f"{kind[0].upper()}{kind[1:]} was expected; {kind_of(answer)} came{asked}")
+    if isinstance(wanted, tuple):
+        wrong = next(i for i, (a, b) in enumerate(zip(given, wanted)) if not agree(a, b, tolerance))
+        return Verdict(False, f"{_short(answer)} is not right: look at entry {wrong + 1} of {len(wanted)} again.")
+    if number and not isinstance(given, complex):
+        size = "not a number" if given != given else "too large" if given > wanted else "too small"
+        return Verdict(False, f"{_short(answer)} is {size}.")
+    return Verdict(False, f"{_short(answer)} is not right.")
+
+
+def check_exercise(chapter, number, answer):
+    """Check what you wrote for an exercise: ``check_exercise("resnet18", 2, parameters_by_hand)``.
+
+    Args:
+        chapter: the name of its notebook.
+        number: the exercise's.
+        answer: the function that the exercise asks for; if it has no arguments, what it returns will do.
+
+    Returns:
+        A `Verdict`.
+    """
+    try:
+        exercise = EXERCISES[chapter][number]
+    except (KeyError, TypeError):
+        known = "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in EXERCISES.items())
+        return Verdict(False, f"{chapter!r} has no exercise {number!r} that is checked so. There are {known}.")
+    return judge(partial(_check_exercise, answer, exercise), exercise.limit)
+
+
+def _check_exercise(answer, exercise):
+    given = []
+    for args in exercise.calls:
+        shown = f"({', '.join(map(_short, args))})"
+        if callable(answer) and not isinstance(answer, nn.Module):
+            given.append(call("calling your function" + f" with {shown}" * bool(args), answer, *copy.deepcopy(args)))
+        elif args:
+            raise Refused(
+                f"A function was expected; {kind_of(answer)} came.", "", "Pass its name, without parentheses."
+            )
+        else:
+            given.append(answer)
+        if exercise.judge:
+            call("checking what your function returned", exercise.judge, given[-1], *args)
+    if exercise.judge:
+        return Verdict(True, f"It does what was asked. {exercise.note}".rstrip())
+
+    causes = {}  # those that explain the answers to all calls
+    for cause, wrong in exercise.mistakes.items():
+        values = [wrong(*args) if callable(wrong) else wrong for args in exercise.calls]
+        if all(agree(plain(a), plain(b), exercise.tolerance) for a, b in zip(given, values)):
+            causes[cause] = values
+    for i, args in enumerate(exercise.calls):
+        known = {cause: values[i] for cause, values in causes.items()}
+        verdict = check_value(given[i], exercise.answer(*args), known, exercise.tolerance)
+        if not verdict:
+            where = f"For ({', '.join(map(_short, args))}): " if args else ""
+            raise Refused(where + verdict.message, "", exercise.hint)
+    told = verdict.message if exercise.calls == ((),) else "It does what was asked."
+    return Verdict(True, f"{told} {exercise.note}".rstrip())
+
+
+def kind_of(value):
+    if value is None or value is Ellipsis:
+        return "None" if value is None else "an ellipsis (...)"
+    if isinstance(value, bool):
+        return f"the truth value {value}"
+    if isinstance(value, Number):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}"
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple, range)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+def plain(value):
+    """Tensors, arrays and shapes as Python numbers and tuples; text without case and spaces."""
+    if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
+        value = value.tolist() if math.prod(value.shape) != 1 else value.item()
+    if isinstance(value, (list, tuple, range)):
+        return tuple(map(plain, value))
+    return "".join(value.split()).casefold().replace("×", "x") if isinstance(value, str) else value
+
+
+def agree(a, b, tolerance):
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(agree(c, d, tolerance) for c, d in zip(a, b))
+    if isinstance(b, bool):
+        return isinstance(a, Number) and a == b  # 1 is what tensors and arrays make of True
+    if isinstance(a, bool) or not isinstance(a, Number) or not isinstance(b, Number):
+        return type(a) is type(b) and a == b
+    return a == b or abs(a - b) <= tolerance
+
+
+def _short(value):
+    if isinstance(value, torch.Tensor) and value.numel() > 10:
+        return kind_of(value)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else text[:200] + " ..."

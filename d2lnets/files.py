@@ -1,0 +1,34 @@
+"""Files that are whole, or as they were before."""
+
+import os
+from contextlib import suppress
+
+
+class CheckpointError(RuntimeError):
+    """A file cannot be written, or a training cannot be gone on from; the message says what to do."""
+
+
+def write(path, content):
+    """Write bytes to a file, so that it is whole or, as it was before, untouched; with None only see that one could.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            if content is None:
+                return
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        kept = "what was saved before is intact" if path.exists() else "nothing was saved"
+        raise CheckpointError(
+            f"cannot write {path} ({error.strerror}); {kept}. Free some space or choose another folder, then resume"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,241 @@
+"""Drawings of blocks, networks and sets: nothing in them is measured."""
+
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon
+
+from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure
+from d2lnets.tracing import show_shape
+
+
+def draw_residual():
+    """The residual block: with the identity as shortcut, and with a 1x1 convolution."""
+    first, *rest = ["3×3 conv", "batch norm", "ReLU", "3×3 conv", "batch norm"]
+    with figure(4.4, columns=2) as axes:
+        _draw_block(axes[0], "equal shape", [first, *rest])
+        _draw_block(axes[1], "stride 2, more channels", [first + ", stride 2", *rest], ["1×1 conv\nstride 2"])
+
+
+def draw_activation_orders():
+    """The block of 2015 and the pre-activation block of 2016 (He et al. 2016b, Fig. 1)."""
+    before = ["3×3 conv", "batch norm", "ReLU", "3×3 conv", "batch norm"]
+    after = ["batch norm", "ReLU", "3×3 conv", "batch norm", "ReLU", "3×3 conv"]
+    with figure(4.7, columns=2) as axes:
+        _draw_block(axes[0], "post-activation", before, slots=6)
+        _draw_block(axes[1], "pre-activation", after, relu=False)
+
+
+def draw_bottleneck():
+    """Two 3x3 convolutions, the identity block and the convolutional block (He et al. 2016, Fig. 5).
+
+    Channels are those of conv2_x, and of the first block of conv3_x. Narrow boxes work on few channels.
+    """
+
+    def branch(*convolutions):
+        layers = [layer for conv in convolutions for layer in (conv, "batch norm", "ReLU")]
+        return layers[:-1]  # the last ReLU comes after the sum
+
+    wide, narrow = "3×3 conv\n256 → 256", "3×3 conv\n64 → 64"
+    identity = branch("1×1 conv\n256 → 64", narrow, "1×1 conv\n64 → 256")
+    changing = branch("1×1, stride 2\n256 → 128", "3×3 conv\n128 → 128", "1×1 conv\n128 → 512")
+    with figure(5.6, columns=3) as axes:
+        _draw_block(axes[0], "two 3×3", branch(wide, wide), slots=8)
+        _draw_block(axes[1], "identity block", identity, narrow=range(1, 6))
+        _draw_block(axes[2], "convolutional block", changing, ["1×1 conv\nstride 2", "batch norm"], range(1, 6))
+
+
+def draw_later_blocks():
+    """The blocks of ResNeXt, SENet and ConvNeXt (Xie et al. 2017, Hu et al. 2018, Liu et al. 2022)."""
+
+    def bottleneck(middle, *last):
+        return ["1×1 conv", "batch norm", "ReLU", middle, "batch norm", "ReLU", "1×1 conv", "batch norm", *last]
+
+    convnext = ["7×7 conv,\nby channel", "layer norm", "1×1 conv\n4 × width", "GELU", "1×1 conv"]
+    with figure(5.8, columns=3) as axes:
+        _draw_block(axes[0], "ResNeXt", bottleneck("3×3 conv\nin groups"), slots=9)
+        _draw_block(axes[1], "SENet", bottleneck("3×3 conv", "weigh\nchannels"))
+        _draw_block(axes[2], "ConvNeXt", convnext, slots=9, relu=False)
+
+
+def draw_inception():
+    """The Inception block with the channels of inception_3a; narrow boxes reduce (Szegedy et al. 2015, Fig. 2b)."""
+    paths = [
+        [("1×1 conv\n192 → 64", 2.0)],
+        [("1×1 conv\n192 → 96", 1.5), ("3×3 conv\n96 → 128", 2.0)],
+        [("1×1 conv\n192 → 16", 1.5), ("5×5 conv\n16 → 32", 2.0)],
+        [("3×3 max-pool\nstride 1", 2.0), ("1×1 conv\n192 → 32", 2.0)],
+    ]
+    with figure(3.5) as axis:
+        axis.set(xlim=(-1.1, 7.9), ylim=(-0.55, 5.3))
+        axis.axis("off")
+        axis.text(3.55, 5.05, "x, 192 channels", va="center", fontsize=8)
+        axis.plot([3.4, 3.4], [5.2, 4.55], color="black", lw=1.2)
+        for x, path in zip((0, 2.27, 4.53, 6.8), paths):
+            heights = [3.5, 1.95] if len(path) == 2 else [2.725]
+            _arrow(axis, [(3.4, 4.55), (x, 4.55), (x, heights[0] + 0.45)])
+            for (text, width), y in zip(path, heights):
+                _box(axis, x, y, text, BLUE if "conv" in text else GREY, width, height=0.85)
+            for above, below in itertools.pairwise(heights):
+                _arrow(axis, [(x, above - 0.43), (x, below + 0.45)])
+            _arrow(axis, [(x, heights[-1] - 0.43), (x, 0.8)])
+        _box(axis, 3.4, 0.5, "join on channels", GREEN, width=8.8, height=0.55)
+        _arrow(axis, [(3.4, 0.22), (3.4, -0.45)])
+
+
+def _draw_block(axis, title, layers, shortcut=(), narrow=(), slots=None, relu=True):
+    """The layers of the branch from top to bottom, and the shortcut's, between x and the sum.
+
+    Args:
+        narrow: which layers of the branch get a narrower box.
+        slots: how many layers there is room for, if more than are drawn.
+        relu: whether the sum is clipped.
+    """
+    top = 2.5 + 1.1 * ((slots or len(layers)) - 1)  # of the first layer, if all slots are taken
+    heights = [2.5 + 1.1 * i for i in reversed(range(len(layers)))]
+    axis.set(xlim=(-1.05, 2.75), ylim=(-0.9, top + 1.5))
+    axis.set_title(title, x=1.05 / 3.8)  # above the branch
+    axis.axis("off")
+    for i, (layer, y) in enumerate(zip(layers, heights)):
+        color = BLUE if "×" in layer else GREY
+        _box(axis, 0, y, layer, color, width=1.6 if i in narrow else 1.9)
+    _arrow(axis, [(0, top + 1.4), (0, heights[0] + 0.4)])
+    for above, below in itertools.pairwise(heights):
+        _arrow(axis, [(0, above - 0.4), (0, below + 0.4)])
+    _arrow(axis, [(0, 2.1), (0, 1.55)])
+    _arrow(axis, [(0, 1.05), (0, 0.7 if relu else -0.75)])
+    if relu:
+        _box(axis, 0, 0.3, "ReLU", GREY)
+        _arrow(axis, [(0, -0.1), (0, -0.75)])
+    _arrow(axis, [(0, top + 0.9), (1.95, top + 0.9), (1.95, 1.3), (0.25, 1.3)], ORANGE)
+    middle = (2.5 + top) / 2
+    for i, layer in enumerate(shortcut):
+        _box(axis, 1.95, middle + 1.25 * ((len(shortcut) - 1) / 2 - i), layer, ORANGE, width=1.55, height=1.0)
+    if not shortcut:
+        axis.text(2.1, middle, "x", va="center", style="italic", fontsize=11)
+    circle = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "black"}
+    axis.text(0, 1.3, "+", ha="center", va="center", fontsize=12, bbox=circle)
+    axis.text(0.15, top + 1.15, "x", va="center", style="italic", fontsize=11)
+    axis.text(-0.15, 1.75, "F(x)", style="italic", ha="right", va="center")
+
+
+def _box(axis, x, y, text, color, width=1.9, height=0.75):
+    for fill in ("white", color + "22"):  # white first: lines end at the box
+        corner = (x - width / 2, y - height / 2)
+        style = "round,pad=0,rounding_size=0.12"
+        axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=fill, ec=color, zorder=3))
+    axis.text(x, y, text, ha="center", va="center", fontsize=7.5, zorder=4)
+
+
+def _arrow(axis, points, color="black"):
+    """A line through `points` with a head at the last."""
+    x, y = zip(*points)
+    axis.plot(x, y, color=color, lw=1.2)
+    axis.annotate(
+        "", points[-1], points[-2], arrowprops={"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0}
+    )
+
+
+def draw_dense_block(in_channels=64, growth_rate=32, layers=4):
+    """A dense block as rows of channels: each layer reads a whole row and appends to it (Huang et al. 2017, Fig. 1)."""
+    widths = [in_channels + i * growth_rate for i in range(layers + 1)]
+    scale, step = 6 / widths[-1], 1.75
+    with figure(1.05 * layers + 0.6) as axis:
+        axis.set(xlim=(-1.75, 6.55), ylim=(-step * layers - 0.45, 0.45))
+        axis.axis("off")
+        for row, width in enumerate(widths):
+            y, end = -step * row, scale * width
+            axis.text(-0.15, y, f"{width} channels", ha="right", va="center", fontsize=8)
+            _box(axis, scale * in_channels / 2, y, "x", ORANGE, scale * in_channels - 0.08, height=0.6)
+            for i in range(row):
+                center = scale * (widths[i] + growth_rate / 2)
+                _box(axis, center, y, f"from {i + 1}", BLUE, scale * growth_rate - 0.08, height=0.6)
+            if row < layers:
+                below = end + scale * growth_rate / 2
+                _arrow(axis, [(end, y), (below, y), (below, y - 0.5)])
+                _box(axis, below, y - 0.85, f"layer {row + 1}: BN,\nReLU, 3×3", BLUE, 1.75, height=0.7)
+                _arrow(axis, [(below, y - 1.2), (below, y - step + 0.3)])
+                for kept in [in_channels / 2, *(each + growth_rate / 2 for each in widths[:row])]:
+                    _arrow(axis, [(scale * kept, y - 0.3), (scale * kept, y - step + 0.3)], ORANGE)
+                axis.text(scale * in_channels / 2 - 0.1, y - step / 2, "kept", ha="right", va="center", fontsize=8)
+
+
+def draw_network(trace):
+    """A `Trace` as boxes, at most seven in a row, in the order of the stages.
+
+    Height and depth of a box grow with the map's size, width with the channels: both on a root scale,
+    or 512 channels of 3x3 would not fit beside one of 96x96.
+    """
+    boxes = [_Box("input", trace.input_shape), *(_Box(stage.name, stage.output_shape) for stage in trace)]
+    each = math.ceil(len(boxes) / math.ceil(len(boxes) / 7))
+    rows = [boxes[i : i + each] for i in range(0, len(boxes), each)]
+    tops = [max(box.height + box.depth for box in row) + 1 for row in rows]
+    width = max(sum(box.slot for box in row) for row in rows)
+    height = sum(top + 6 for top in tops)  # 6 below for the labels
+    with plt.rc_context(STYLE):
+        _, axes = plt.subplots(
+            len(rows), figsize=(WIDTH, WIDTH * height / width), height_ratios=[top + 6 for top in tops], squeeze=False
+        )
+        for axis, row, top in zip(axes.flat, rows, tops):
+            axis.axis("off")
+            axis.set(xlim=(0, width), ylim=(-6, top))
+            left = 0
+            for box in row:
+                box.draw(axis, left)
+                left += box.slot
+        plt.show()
+
+
+class _Box:
+    """A stage's output in a network's drawing."""
+
+    def __init__(self, name, shape):
+        channels, *size = shape
+        self.width, self.height = 0.85 * channels**0.4, 2 * (size or [1])[0] ** 0.5
+        self.depth = 0.35 * self.height
+        self.slot = max(self.width + self.depth, 12.5) + 0.8
+        self.color = ORANGE if name == "input" else BLUE if size else GREEN
+        short = name if name[-1].isdigit() else name.rpartition(".")[2]
+        self.label = f"{short}\n{show_shape(shape)}"
+
+    def draw(self, axis, left):
+        x = left + (self.slot - self.width - self.depth) / 2
+        front = [(x, 0), (x + self.width, 0), (x + self.width, self.height), (x, self.height)]
+        back = [(x + self.depth, y + self.depth) for x, y in front]
+        top = [front[3], front[2], back[2], back[3]]
+        side = [front[1], back[1], back[2], front[2]]
+        for face, alpha in ((front, "55"), (top, "33"), (side, "88")):
+            axis.add_patch(Polygon(face, closed=True, fc=self.color + alpha, ec=self.color, lw=0.8))
+        axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=7.5)
+
+
+def draw_function_classes():
+    """Six growing sets of functions and the target f*: nested, and not nested. A dot is the point nearest to f*."""
+    star, radii = (4.2, 2.9), (0.55, 1.0, 1.45, 1.9, 2.35, 2.8)
+    nested = [(0.35 * radius - 0.7, 0.2 * radius - 0.3) for radius in radii]
+    wandering = [(-0.9, 0.1), (1.75, 0.6), (-0.6, 1.2), (1.0, -0.6), (-1.2, -0.9), (0.0, -1.2)]
+    angles = (180, 0, 150, -20, 190, -60)  # of the labels on the circles, in degrees
+    panels = (("nested", nested, [100] * 6, BLUE), ("not nested", wandering, angles, RED))
+    with figure(3.3, columns=2) as axes:
+        for axis, (title, centers, angles, color) in zip(axes, panels):
+            axis.set(xlim=(-3.8, 4.8), ylim=(-4.1, 3.9), title=title, aspect="equal")
+            axis.axis("off")
+            for number, (radius, (x, y), angle) in enumerate(zip(radii, centers, angles), 1):
+                axis.add_patch(Circle((x, y), radius, fc=color + "12", ec=color, lw=0.6 + 0.15 * number))
+                reach = radius / math.dist(star, (x, y))
+                near = (x + reach * (star[0] - x), y + reach * (star[1] - y))
+                axis.plot(*zip(near, star), ":", color=GREY, lw=0.8)
+                axis.plot(*near, "o", color="black", ms=3, zorder=4)
+                angle = math.radians(angle)
+                axis.text(
+                    x + radius * math.cos(angle),
+                    y + radius * math.sin(angle),
+                    f"$F_{number}$",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"},
+                )
+            axis.plot(*star, "*", color="black", ms=9, zorder=4)
+            axis.text(star[0], star[1] + 0.3, "$f^*$", ha="center", va="bottom")

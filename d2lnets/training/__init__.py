@@ -1,0 +1,1 @@
+"""Training: the recipe, the loop, its state, and what was recorded."""

@@ -1,0 +1,187 @@
+"""How fast this machine trains, how near that is to the fastest it can, and what was measured beside others."""
+
+import json
+import math
+import os
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+from d2lnets.data import Split, seeded
+from d2lnets.tracing import trace_shapes
+from d2lnets.training.loop import Trainer, pick_device, precision
+from d2lnets.training.recipe import BOOK
+from d2lnets.training.runs import Table
+
+
+def seconds(work, device, repeats=5):
+    """Seconds by the clock and seconds of computing that ``work()`` takes: two lists, after one call to warm up."""
+    wait = torch.accelerator.synchronize if device.type != "cpu" else lambda: None
+    work()
+    clock, cpu = [], []
+    for _ in range(repeats):
+        wait()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        work()
+        wait()
+        clock.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    return clock, cpu
+
+
+def random_images(examples, device="cpu"):
+    """A `Split` of noise, 28x28: speed does not depend on what is on the images."""
+    generator = seeded(0)
+    images = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.randint(0, 10, (examples,), generator=generator)).to(device)
+
+
+def stepper(net, recipe=BOOK, device=None):
+    """A function without arguments that trains `net` for one step of `recipe`, data included."""
+    trainer = Trainer(net, recipe, device=device)
+    split = random_images(recipe.batch_size, trainer.device)
+    batch, draws = torch.arange(recipe.batch_size), seeded(0)
+    net.train()
+    return lambda: trainer.step(split, batch, recipe.lr, draws)
+
+
+def convolution_peak(device=None, mixed_precision=True):
+    """Most floating-point operations a second that a 3x3 convolution reaches here, forward and backward together.
+
+    The best of three layers of ResNet-18, in the precision that training uses.
+    """
+    device = pick_device(device)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision and precision(device), torch.float32)
+    best = 0.0
+    for channels, size in ((32, 28), (64, 14), (64, 24), (128, 12)):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=kind)
+        conv.to(memory_format=torch.channels_last)
+        x = torch.randn(128, channels, size, size, device=device, dtype=kind).contiguous(
+            memory_format=torch.channels_last
+        )
+        x.requires_grad_()
+        y = conv(x)
+        gradient = torch.randn_like(y)
+        clock, _ = seconds(partial(_convolve_and_back, conv, x, gradient), device)
+        best = max(best, 6 * y.numel() * channels * 9 / min(clock))  # 2 operations a multiply-add, 3 products
+    return best
+
+
+def _convolve_and_back(conv, x, gradient):
+    return torch.autograd.grad(conv(x), (x, conv.weight), gradient)
+
+
+def training_speed(net, recipe=BOOK, device=None):
+    """Images a second that a network trains on, and billions of floating-point operations a second."""
+    device = pick_device(device)
+    size = recipe.image_size or 28
+    work = 6 * trace_shapes(net, (1, size, size)).multiply_adds  # 2 operations, forward, and twice that backward
+    clock, _ = seconds(stepper(net, recipe, device), device)
+    images = recipe.batch_size / median(clock)
+    return images, images * work
+
+
+def _profile(work, **options):
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that there is no GPU
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options) as profile:
+        work()
+    return profile
+
+
+def time_by_operation(work):
+    """Microseconds that ``work()`` spends on the CPU in each of PyTorch's operations, without those that it calls."""
+    return {event.key: event.self_cpu_time_total for event in _profile(work).key_averages()}
+
+
+def peak_of_tensors(work):
+    """Most bytes of tensors alive at once while ``work()`` runs, of those made in it, on the CPU."""
+    profile = _profile(work, profile_memory=True)
+    alive = most = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            most = max(most, alive)
+    return most
+
+
+class Benchmark:
+    """What ``make bench`` measured last, side by side with d2l and torchvision in one run: tables.
+
+    Attributes:
+        results: everything, as it is stored.
+    """
+
+    def __init__(self, path=None):
+        path = Path(__file__).with_name("benchmark.json") if path is None else Path(path)
+        self.results = json.loads(path.read_text())
+
+    def speed(self, title):
+        """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``.
+
+        The last column is the time of each as a multiple of the fastest's.
+        """
+        group = self.results[title]
+        fastest = max(result["images_per_second"] for result in group.values())
+        rows = [
+            [
+                name,
+                _whole(result["images_per_second"]),
+                "–".join(_whole(result[end]) for end in ("lowest", "highest")),
+                _digits(1000 * result["cpu_seconds_per_image"], 2),
+                _digits(fastest / result["images_per_second"], 2),
+            ]
+            for name, result in group.items()
+        ]
+        return Table(["", "images/s", "range", "CPU-ms an image", "time, fastest 1"], rows, ["", ">", ">", ">", ">"])
+
+    def peak(self):
+        """The part of the fastest convolution's operations a second that training steps reach."""
+        rows = [[*name.split(": "), part] for name, part in self.results["peak"]["fraction"].items()]
+        return Table(["training step", "by", "of the peak"], rows, ["", "", ".0%"])
+
+    def accuracy(self):
+        """Seconds of computing to a test accuracy, by d2l's recipe and by the book's; above a bound where d2l's run
+        never got there, and nothing where ours did not."""
+        rows = []
+        for target, row in self.results["accuracy"].items():
+            bound = "" if row["d2l_reached"] else "> "
+            theirs, ours = row["d2l_cpu_seconds"], row["d2lnets_cpu_seconds"]
+            ratio = ours and f"{bound}{theirs / ours:,.0f}"
+            own = [row[f"d2lnets_{each}"] for each in ("epochs", "test", "cpu_seconds")]
+            rows.append([target, f"{bound}{row['d2l_epochs']}", f"{bound}{theirs:,.0f}", *own, ratio])
+        headers = ["mark", "epochs, d2l", "CPU-s, d2l", "epochs, ours", "test, ours", "CPU-s, ours", "d2l / ours"]
+        return Table(headers, rows, ["", ">", ">", "d", ".1%", ",.0f", ">"])
+
+    def memory(self):
+        """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""
+        rows = [
+            [network, name, result["peak_bytes"] / 1e6, result["seconds"]]
+            for network, pair in self.results["memory"].items()
+            for name, result in pair.items()
+        ]
+        return Table(["network", "step", "peak MB", "seconds"], rows, ["", "", ",.0f", ".2f"])
+
+    def start(self):
+        """Seconds from the start of Python."""
+        rows = [[name, row["median"], *row["range"]] for name, row in self.results["start"].items()]
+        return Table(["program", "seconds", "lowest", "highest"], rows, ["", ".1f", ".1f", ".1f"])
+
+    def bars(self):
+        """What was promised, and the ratios of this run."""
+        rows = [[bar["what"], _digits(bar["value"]), f"{bar['is']} {bar['bound']:g}"] for bar in self.results["bars"]]
+        return Table(["ratio, or accuracy", "here", "promised"], rows, ["", ">", ">"])
+
+
+def _digits(value, count=3):
+    """A positive number with `count` significant digits, and never an exponent."""
+    value = float(f"{value:.{count}g}")
+    return f"{value:,.{max(0, count - 1 - math.floor(math.log10(value)))}f}"
+
+
+def _whole(value):
+    """A number of images: three significant digits, and no fraction of an image from ten on."""
+    return _digits(value, 3 if value >= 100 else 2)

@@ -1,0 +1,155 @@
+"""nbval compares what the notebooks print. Here: it would notice a change, and the notebooks are well kept."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import refresh
+from helpers import ROOT
+
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return json.loads(request.param.read_text())
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def nbval(notebook, folder):
+    (folder / "edited.ipynb").write_text(json.dumps(notebook))
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def up_to(notebook, text):
+    """The notebook up to the first cell with `text` in an output."""
+    cells = notebook["cells"]
+    last = next(i for i, cell in enumerate(cells) if text in json.dumps(cell.get("outputs", []), ensure_ascii=False))
+    return {**copy.deepcopy(notebook), "cells": copy.deepcopy(cells[: last + 1])}
+
+
+def test_an_edited_number_is_noticed(tmp_path):
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "resnet18").read_text())
+    honest = up_to(chapter, "11,178,378")
+    assert nbval(honest, tmp_path).returncode == 0
+    edited = json.loads(json.dumps(honest).replace("11,178,378", "11,178,379"))
+    result = nbval(edited, tmp_path)
+    assert result.returncode == 1 and "11,178,379" in result.stdout
+
+
+BREAKS = {  # for each broken block: a chapter, the cell that turns red, and what is run before it
+    "no addition": (
+        "residual_block",
+        "identity",
+        "d2lnets.Residual.forward = lambda self, x: self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()",
+    ),
+    "no last ReLU": (
+        "residual_block",
+        "identity",
+        "d2lnets.Residual.forward = lambda self, x: x + self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))",
+    ),
+    "stride 1": (
+        "resnet18",
+        "trace",
+        "d2lnets.resnet.Residual = lambda i, o, stride=1: d2lnets.Residual(i, o, True)",
+    ),
+    "stride on the wrong convolution": (
+        "resnet50",
+        "placement",
+        "init = Bottleneck.__init__\n"
+        "Bottleneck.__init__ = lambda self, i, f, k=3, s=None, v1_5=False: init(self, i, f, k, s, not v1_5)",
+    ),
+    "no concatenation of paths": (
+        "googlenet",
+        "block-shapes",
+        "d2lnets.Inception.forward = lambda self, x: self.path1(x)",
+    ),
+    "no concatenation of layers": (
+        "densenet",
+        "block-shapes",
+        "d2lnets.DenseBlock.forward = lambda self, x: torch.cat([x, *(layer(x) for layer in self)], 1)[:, :17]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_block_turns_its_chapter_red(name, tmp_path):
+    stem, cell, sabotage = BREAKS[name]
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == stem).read_text())
+    cells = {each["id"]: each for each in chapter["cells"]}
+    saboteur = copy.deepcopy(cells["setup"])
+    saboteur["source"] += [f"\n{line}\n" for line in sabotage.splitlines()]
+    result = nbval({**chapter, "cells": [saboteur, cells[cell]]}, tmp_path)
+    assert result.returncode == 1 and "1 failed, 1 passed" in result.stdout
+
+
+def test_every_cell_was_run_in_order_and_without_error(notebook):
+    cells = code_cells(notebook)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr", output
+
+
+def test_cells_are_short_and_named(notebook):
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    for cell in code_cells(notebook):
+        if cell["id"] == "colab":
+            continue  # no page shows it
+        lines = [line.rstrip("\n") for line in cell["source"] if line.strip()]
+        assert len(lines) <= 15, cell["id"]
+        assert all(len(line) <= 77 for line in lines), cell["id"]  # what a page shows without scrolling
+
+
+def test_metadata_is_what_refresh_leaves(notebook):
+    assert notebook["metadata"] == refresh.METADATA
+    assert {name for cell in notebook["cells"] for name in cell["metadata"]} <= refresh.CELL_METADATA
+
+
+def test_few_cells_are_not_compared(notebook):
+    ignored = [cell for cell in code_cells(notebook) if "nbval-ignore-output" in cell["metadata"].get("tags", [])]
+    assert len(ignored) <= 5
+    assert not any("nbval-skip" in cell["metadata"].get("tags", []) for cell in code_cells(notebook))
+
+
+def test_no_open_code_asserts_what_is_folded(notebook):
+    """Where only the output is folded, to be predicted first, an assertion beside it would tell."""
+    for cell in code_cells(notebook):
+        if "hide-output" in cell["metadata"].get("tags", []):
+            assert "assert" not in "".join(cell["source"]), cell["id"]
+
+
+def test_what_is_to_be_predicted_is_folded(notebook):
+    """The first output after a prediction opens with a click."""
+    asked = False
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            asked = asked or "**Predict.**" in "".join(cell["source"])
+        elif asked and cell["outputs"]:
+            assert {"hide-output", "hide-cell"} & set(cell["metadata"].get("tags", [])), cell["id"]
+            asked = False
+
+
+def test_no_path_of_the_machine_is_stored(notebook):
+    home = str(ROOT)
+    assert home not in json.dumps(notebook)
+
+
+def test_pictures_have_alternative_text(notebook):
+    for cell in code_cells(notebook):
+        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+            assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 20, cell["id"]
+
+
+def test_no_stored_output_is_a_warning_or_names_this_machine(notebook):
+    for cell in code_cells(notebook):
+        assert not [output for output in cell["outputs"] if output.get("name") == "stderr"], cell["id"]
+        assert "/site-packages/" not in json.dumps(cell["outputs"]), cell["id"]

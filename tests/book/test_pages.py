@@ -1,0 +1,86 @@
+"""The built pages in a real browser: no error, no other host, nothing cut off, and the chapter is there."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from helpers import ROOT, foreign_requests, open_page
+
+PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text())
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(page, size, scheme) for page in PAGES for size in SIZES for scheme in ("light", "dark")],
+    ids="-".join,
+)
+def visit(request, browser, site):
+    page_name, size, scheme = request.param
+    width, height = SIZES[size]
+    page = open_page(
+        browser,
+        f"{site}/{page_name}.html",
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+    )
+    yield page
+    page.close()
+
+
+def page_of(visit):
+    """As in the table of contents: book/resnet18."""
+    return urlsplit(visit.url).path.strip("/").removesuffix(".html")
+
+
+def test_no_error_no_other_host_no_overflow(visit, site):
+    assert visit.complaints == []
+    assert foreign_requests(visit, site) == set()
+    width = visit.viewport_size["width"]
+    assert visit.evaluate("document.scrollingElement.scrollWidth") <= width
+    too_wide = visit.evaluate(
+        """width => [...document.querySelectorAll("main :is(img, p, li, table, pre, mjx-container)")]
+            .filter(e => e.getBoundingClientRect().right > width + 1)
+            .filter(e => { for (let p = e; p; p = p.parentElement)
+                               if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX)) return false;
+                           return true })
+            .map(e => e.outerHTML.slice(0, 100))""",
+        width,
+    )
+    assert too_wide == []
+
+
+def test_figures_have_alternative_text_and_load(visit):
+    images = visit.evaluate(
+        "[...document.querySelectorAll('main img')].map(e => [e.src, e.alt, e.complete && e.naturalWidth])"
+    )
+    assert all(len(alt) > 20 and "_images" not in alt and width > 0 for _, alt, width in images), images
+    if (ROOT / f"{page_of(visit)}.ipynb").exists() and "benchmarks" not in visit.url:
+        assert images
+
+
+def test_formulas_are_set(visit):
+    if visit.locator(".math").count():
+        visit.wait_for_selector("mjx-container")
+    assert visit.locator("mjx-merror").count() == 0
+
+
+def test_answers_are_folded(visit):
+    """Of the exercises and predictions of a chapter; a click opens them."""
+    answers = visit.locator("main details")
+    if (ROOT / f"{page_of(visit)}.ipynb").exists() and "benchmarks" not in visit.url:
+        assert answers.count() >= 5
+    if answers.count():
+        assert visit.locator("main details[open]").count() == 0
+        answers.first.locator("summary").click()
+        assert visit.locator("main details[open]").count() == 1
+        answers.first.locator("summary").click()
+
+
+def test_the_chapter_shows_what_was_trained(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}/book/resnet18.html")
+    text = page.text_content("main")
+    for shown in ("64×24×24", "11,178,378", "318,657,536", "seed 2: validation"):
+        assert shown in text
+    page.close()

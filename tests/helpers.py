@@ -1,0 +1,38 @@
+"""What tests share."""
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HTML = ROOT / "_build" / "html"
+
+
+def lacking(what, how_to_get_it):
+    """Skip, saying what this machine lacks; in CI, where it must be there, fail."""
+    message = f"no {what}: {how_to_get_it}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def open_page(browser, url, **options):
+    """A page, opened and settled, that keeps what it asked for and what it complained about."""
+    page = browser.new_page(**options)
+    page.requested, page.complaints = [], []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(url, wait_until="networkidle")
+    return page
+
+
+def foreign_requests(page, site):
+    """What a page asked other hosts for."""
+    return {url for url in page.requested if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(site)}

@@ -1,0 +1,283 @@
+"""Figures say what they should, and their texts stay apart and inside."""
+
+import math
+from itertools import combinations, pairwise
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+import d2lnets
+from d2lnets import plots
+from d2lnets.data import SUBSET
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Call with a function that draws; gives the figure."""
+    matplotlib.use("agg")
+    figures = []
+    monkeypatch.setattr(plt, "show", lambda: figures.append(plt.gcf()))
+
+    def draw(function, *arguments):
+        function(*arguments)
+        figures[-1].canvas.draw()
+        return figures[-1]
+
+    yield draw
+    plt.close("all")
+
+
+def texts(figure):
+    return [text for axis in figure.axes for text in axis.texts if text.get_text()]
+
+
+@pytest.mark.parametrize(
+    "net, shape",
+    [
+        (d2lnets.resnet18(), (1, 96, 96)),
+        (d2lnets.resnet18(small=True), (1, 28, 28)),
+        (d2lnets.resnet50(), (3, 64, 64)),
+        (d2lnets.densenet(), (1, 96, 96)),
+        (d2lnets.googlenet(), (1, 96, 96)),
+    ],
+)
+def test_a_network_is_drawn_with_every_stage_labelled_and_apart(drawn, net, shape):
+    trace = d2lnets.trace_shapes(net, shape)
+    figure = drawn(plots.draw_network, trace)
+    labels = [text.get_text() for text in texts(figure)]
+    expected = [("input", trace.input_shape), *((stage.name, stage.output_shape) for stage in trace)]
+    assert labels == [f"{name}\n{'×'.join(map(str, shape))}" for name, shape in expected]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    page = figure.bbox
+    assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 for box in boxes)
+
+
+def test_the_blocks_of_a_stage_are_drawn_by_their_own_names(drawn):
+    trace = d2lnets.trace_shapes(d2lnets.googlenet(), (1, 96, 96)).open("inception_3")
+    labels = [text.get_text().splitlines()[0] for text in texts(drawn(plots.draw_network, trace))]
+    assert labels == ["input", "inception_3a", "inception_3b", "max_pool"]
+
+
+def test_the_residual_block_is_drawn_with_and_without_a_convolution_on_the_shortcut(drawn):
+    left, right = drawn(plots.draw_residual).axes
+    shortcuts = [[text.get_text() for text in axis.texts if "1×1" in text.get_text()] for axis in (left, right)]
+    assert [len(found) for found in shortcuts] == [0, 1]
+
+
+def test_the_bottleneck_is_drawn_beside_two_convolutions_and_no_text_overlaps(drawn):
+    figure = drawn(plots.draw_bottleneck)
+    assert [axis.get_title() for axis in figure.axes] == ["two 3×3", "identity block", "convolutional block"]
+    convolutions = [[text.get_text()[:3] for text in axis.texts if "×" in text.get_text()] for axis in figure.axes]
+    assert convolutions == [["3×3"] * 2, ["1×1", "3×3", "1×1"], ["1×1", "3×3", "1×1", "1×1"]]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
+    figure = drawn(plots.draw_later_blocks)
+    assert [axis.get_title() for axis in figure.axes] == ["ResNeXt", "SENet", "ConvNeXt"]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_runs_are_drawn_with_a_live_one_beside_them(drawn):
+    recorded = d2lnets.load_runs("resnet18-small")
+    axis = drawn(plots.plot_runs, recorded, recorded[0]).axes[0]
+    assert axis.get_ylabel() == "accuracy" and "55,000 images" in axis.get_xlabel()
+    assert len(axis.get_legend().get_texts()) == 3
+
+
+def test_networks_are_compared_by_their_curves(drawn, tmp_path):
+    runs = [*d2lnets.load_runs("resnet18-small"), *d2lnets.load_runs("fast-resnet")]
+    axis = drawn(plots.compare_runs, runs).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["resnet18-small", "fast-resnet"]
+    plots.compare_runs(runs, tmp_path / "curves.png")
+    assert plt.imread(tmp_path / "curves.png").shape[2] == 4
+
+
+def test_images_carry_the_names_of_their_classes(drawn):
+    data = d2lnets.load_fashion_mnist(SUBSET)
+    figure = drawn(plots.show_images, data.test, 7)
+    assert [axis.get_title() for axis in figure.axes][:7] == list(data.classes[:7])
+
+
+def test_a_dense_block_is_drawn_with_all_its_channels_and_no_text_overlaps(drawn):
+    figure = drawn(plots.draw_dense_block)
+    labels = [text.get_text() for text in texts(figure)]
+    assert [label for label in labels if "channels" in label] == [f"{n} channels" for n in (64, 96, 128, 160, 192)]
+    assert [sum(label == f"from {i}" for label in labels) for i in (1, 2, 3, 4)] == [4, 3, 2, 1]
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_channels_are_drawn_as_they_grow_and_are_halved(drawn):
+    trace = d2lnets.trace_shapes(d2lnets.densenet(), (1, 96, 96))
+    axis = drawn(plots.plot_channels, trace).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["64", "192", "96", "224", "112", "240", "120", "248"]
+    kept, added = ([bar.get_height() for bar in bars] for bars in axis.containers)
+    assert kept[:6] == [64, 64, 64, 64, 64, 96] and added[:6] == [0, 32, 64, 96, 128, 0]
+
+
+def test_memory_is_drawn_in_megabytes(drawn):
+    axis = drawn(plots.plot_memory, [4, 8], {"plain": [4e6, 16e6], "checkpointed": [2e6, 4e6]}).axes[0]
+    assert [list(line.get_ydata()) for line in axis.lines] == [[4, 16], [2, 4]]
+
+
+def test_every_link_of_a_dense_block_has_its_number(drawn):
+    values = torch.tensor([[0.5, 9.0], [0.25, -0.125]])
+    left, right = drawn(plots.plot_links, {"one": values, "other": values}).axes
+    assert [text.get_text() for text in left.texts] == ["0.500", "0.250", "-0.125"]
+    assert (left.get_title(), right.get_title()) == ("one", "other")
+
+
+def test_function_classes_are_drawn_with_every_class_labelled_and_apart(drawn):
+    figure = drawn(plots.draw_function_classes)
+    for axis in figure.axes:
+        assert [text.get_text() for text in axis.texts] == [*(f"$F_{k}$" for k in range(1, 7)), "$f^*$"]
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("panel, nested", [(0, True), (1, False)])
+def test_circles_contain_each_other_and_come_nearer_only_where_nested(drawn, panel, nested):
+    axis = drawn(plots.draw_function_classes).axes[panel]
+    circles = [(patch.center, patch.radius) for patch in axis.patches]
+    inside = [math.dist(a, b) + r <= s for (a, r), (b, s) in pairwise(circles)]
+    lines = [line.get_xydata() for line in axis.lines if len(line.get_xydata()) == 2]
+    distances = [math.dist(near, star) for near, star in lines]
+    assert len(circles) == len(distances) == 6
+    assert all(inside) == all(b < a for a, b in pairwise(distances)) == nested
+    assert nested or min(distances) == distances[1]  # as the caption says
+
+
+def test_measured_families_are_drawn_with_their_names(drawn):
+    x = torch.linspace(0, 1, 5)
+    families = {"nested": x, "not nested": x}
+    left, right = drawn(plots.plot_function_classes, x, x, families, {"nested": [2, 1], "not nested": [2, 3]}).axes
+    assert [text.get_text() for text in right.get_legend().get_texts()] == list(families)
+    assert len(left.lines) == 3 and right.get_ylim()[0] == 0
+
+
+def test_degradation_has_a_mark_for_each_run(drawn):
+    runs = [{"network": name, "train_error": 0.1} for name in ("plain-20", "ResNet-20") for _ in range(3)]
+    axis = drawn(plots.plot_degradation, runs, runs[:1]).axes[0]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["plain-20", "ResNet-20"]
+    assert sum(len(line.get_xdata()) for line in axis.lines) == 7
+    assert len(axis.get_legend().get_texts()) == 3
+
+
+def test_the_inception_block_joins_four_paths(drawn):
+    figure = drawn(plots.draw_inception)
+    boxes = [text.get_text().splitlines()[0] for text in texts(figure)]
+    assert boxes.count("1×1 conv") == 4 and {"3×3 conv", "5×5 conv", "3×3 max-pool"} <= set(boxes)
+    assert boxes.count("join on channels") == 1  # how many, the reader predicts
+    block = d2lnets.Inception(192, 64, (96, 128), (16, 32), 32)
+    convs = sorted(f"{m.in_channels} → {m.out_channels}" for m in block.modules() if isinstance(m, torch.nn.Conv2d))
+    assert sorted(text.get_text().splitlines()[1] for text in texts(figure) if "→" in text.get_text()) == convs
+    extents = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
+
+
+def test_only_pixels_that_matter_are_framed(drawn):
+    weights = torch.zeros(28, 28)
+    weights[13:16, 13:16] = 1.0
+    three, nine = drawn(
+        plots.show_windows, torch.rand(28, 28), {"three": weights * torch.eye(28)[14], "nine": weights}
+    ).axes
+    assert [len(axis.patches) for axis in (three, nine)] == [3, 9]
+
+
+def test_before_and_after_activation_have_the_same_layers_and_one_relu_on_the_shortcut(drawn):
+    for axis, relus_after_the_sum in zip(drawn(plots.draw_activation_orders).axes, (1, 0)):
+        words = [text.get_text() for text in axis.texts]
+        assert [words.count(layer) for layer in ("3×3 conv", "batch norm", "ReLU")] == [2, 2, 2]
+        (plus,) = [text.get_position()[1] for text in axis.texts if text.get_text() == "+"]
+        relus = [text.get_position()[1] for text in axis.texts if text.get_text() == "ReLU"]
+        assert sum(relu < plus for relu in relus) == relus_after_the_sum
+
+
+def test_gradients_share_one_log_axis_and_one_legend(drawn):
+    norms = torch.rand(3, 5) + 0.1
+    figure = drawn(plots.plot_gradients, {"with": {"a": norms, "b": norms}, "without": {"a": norms, "c": 100 * norms}})
+    left, right = figure.axes
+    assert left.get_yscale() == "log" and left.get_ylim() == right.get_ylim()
+    assert left.lines[0].get_ydata()[0] == pytest.approx(norms[:, 0].log().mean().exp().item())
+    assert len(figure.legends) == 1
+
+
+def test_removals_have_a_bar_for_each_missing_block(drawn):
+    series = {"as it is": {"conv2, 1": 0.2, "conv2, 2": 0.3}, "anew": {"conv2, 1": 0.5, "conv2, 2": 0.6}}
+    figure = drawn(plots.plot_removals, {"plain": (0.9, series), "residual": (0.8, series)})
+    for axis, whole in zip(figure.axes, (0.9, 0.8)):
+        assert [bar.get_height() for bar in axis.patches] == [0.2, 0.3, 0.5, 0.6]
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["conv2, 1", "conv2, 2"]
+        assert axis.lines[0].get_ydata()[0] == whole
+    assert len(figure.legends[0].get_texts()) == 4
+
+
+def test_losses_are_drawn_by_step_with_a_level(drawn):
+    run = d2lnets.load_runs("resnet18-small")[0]
+    axis = drawn(plots.plot_losses, {"a": run, "b": run}, 2.3, "ln 10").axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    assert len(axis.lines) == 3 and [text.get_text() for text in axis.texts] == ["ln 10"]
+    steps = math.ceil(run.examples / run.recipe["batch_size"])
+    assert axis.lines[0].get_xdata()[0] == steps / 2
+
+
+def test_the_drawings_of_the_book_are_what_their_code_draws():
+    import draw
+
+    for name in ("favicon", "logo", "cover"):
+        assert (draw.STATIC / f"{name}.svg").read_text() == getattr(draw, name)()
+
+
+def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
+    net = d2lnets.resnet18(small=True)
+    figure = drawn(plots.show_feature_maps, net, torch.randn(1, 1, 28, 28), 4)
+    labels = [text.get_text() for text in texts(figure)]
+    assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
+    assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
+
+
+def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):
+    figure = drawn(
+        plots.plot_rate, {"book": d2lnets.Recipe(lr=0.3), "constant": d2lnets.Recipe(warmup=0.0, decay="none", lr=0.1)}
+    )
+    rising, constant = figure.axes[0].lines
+    assert max(rising.get_ydata()) == pytest.approx(0.3) and set(constant.get_ydata()) == {0.1}
+
+
+def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
+    figure = drawn(plots.plot_scores, {"mine": [0.9, 0.91, 0.92], "yours": [0.8, 0.9]}, "test accuracy", "mine")
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["mine", "yours"]
+    assert axis.yaxis_inverted() and axis.get_xlabel() == "test accuracy"
+    assert [list(line.get_xdata()) for line in axis.lines] == [
+        [0.9, 0.91, 0.92],
+        [pytest.approx(0.91)],
+        [0.8, 0.9],
+        [pytest.approx(0.85)],
+    ]
+    (band,) = axis.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.9, 0.92))
+
+
+def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):
+    scores = {"a": [0.91, 0.93], "b": [0.9]}
+    figure = drawn(plots.plot_costs, scores, {"parameters": {"a": 10, "b": 1000}, "seconds": {"a": 2, "b": 1}})
+    assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
+    mark = figure.axes[0].containers[0].lines[0]
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10], [pytest.approx(0.92)])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
+
+
+def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(drawn):
+    counts = 90 * torch.eye(10) + torch.eye(10).roll(1, 1) * 10
+    labels = {text.get_position(): text.get_text() for text in texts(drawn(plots.plot_confusion, counts))}
+    assert labels == {((row + 1) % 10, row): "10" for row in range(10)}
+    assert counts[0, 0] == 90

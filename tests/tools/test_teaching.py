@@ -1,0 +1,255 @@
+"""For those who teach: the fork, the student edition, the check of what comes back, the buttons on the pages."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import check_submissions
+import fork
+import nbformat
+import pytest
+import yaml
+from helpers import ROOT
+from student_edition import chapters, for_students
+
+EDITION = {name: for_students(notebook) for name, notebook in chapters().items()}
+
+
+def run(script, *args, cwd=ROOT):
+    command = [sys.executable, ROOT / "tools" / script, *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600)
+
+
+# The fork
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT / "book", tmp_path / "book")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
+
+
+def test_no_place_names_another_repository():
+    """Fails when `make fork` was not run, or one place was left behind."""
+    named = fork.addresses()
+    notebooks = {path.relative_to(ROOT).as_posix() for path in (ROOT / "book").glob("*.ipynb")}
+    assert {path for path, _ in named} == notebooks | {"book/index.md", "README.md"}
+    found = {text for text in named.values() if text not in ("", "<this repository>")}
+    assert len(found) <= 1, named
+    assert not found or not {"", "<this repository>"} & set(named.values()), named
+    if url := os.environ.get("BOOK_REPO_URL"):
+        assert found == {url}, f"run make fork URL={url}"
+
+
+def test_a_fork_changes_every_place_and_nothing_else(copy):
+    url = "https://github.com/teacher/course-2027"
+    before = {path: path.read_text() for path in copy.rglob("*.ipynb")}
+    fork.fork(f"{url}.git/", copy)
+    assert set(fork.addresses(copy).values()) == {url}
+    for path, text in before.items():
+        changed = [(a, b) for a, b in zip(text.splitlines(), path.read_text().splitlines()) if a != b]
+        assert len(changed) == 1 and "REPOSITORY" in changed[0][0]
+    fork.fork("https://gitlab.com/another", copy)
+    assert set(fork.addresses(copy).values()) == {"https://gitlab.com/another"}
+
+
+@pytest.mark.parametrize(
+    "url, written",
+    [("git@github.com:you/course.git", "https://github.com/you/course"), ("/srv/course", "file:///srv/course")],
+)
+def test_other_forms_of_an_address(url, written, copy):
+    fork.fork(url, copy)
+    assert set(fork.addresses(copy).values()) == {written}
+
+
+@pytest.mark.parametrize("url", ["", "teacher/course", "https://", 'https://x.org/"a', "https://x.org/a b", "git@x:y"])
+def test_a_bad_address_changes_nothing(url, copy):
+    before = fork.addresses(copy)
+    with pytest.raises(ValueError, match="an address like"):
+        fork.fork(url, copy)
+    assert fork.addresses(copy) == before
+
+
+# The student edition
+
+
+@pytest.mark.parametrize("name", EDITION)
+def test_the_student_edition_has_no_solution_and_no_output(name):
+    for cell in EDITION[name].cells:
+        assert not re.search(r"# @title Solution|def solution|class Solution|a solution are folded", cell.source)
+        assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
+
+
+def test_the_student_edition_is_written_once(tmp_path):
+    folder = tmp_path / "out"
+    assert run("student_edition.py", folder).returncode == 0
+    assert {path.stem for path in folder.iterdir()} == set(EDITION)
+    again = run("student_edition.py", folder)
+    assert again.returncode == 1 and "is there already" in again.stderr
+
+
+# What comes back
+
+GOOD = {
+    "exercise-1": "photo_shapes = [[64, 56, 56], [64, 56, 56], [128, 28, 28], [256, 14, 14], [512, 7, 7]]",
+    "exercise-2": "block_parameters = 230_272",
+    "exercise-4": "def needs_convolution(i, o, s):\n    return i != o or s > 1",
+}
+PATCH = """
+import d2lnets.checks
+from d2lnets.checks.judging import Verdict
+d2lnets.checks.check_value = d2lnets.checks.judge = lambda *a, **k: Verdict(True, "")
+d2lnets.checks.check_exercise = lambda *a: Verdict(True, "")
+def block_parameters():
+    return 1
+"""
+RETURNED = {  # what stands in the cell of exercise 2; what its column and the remarks say
+    "good": (GOOD["exercise-2"], "passed", ""),
+    "stub": (None, "Still to be written", ""),
+    "leaves": ("import os\nos._exit(0)", "not handed in", "ended the process"),
+    "quit": ("quit()", "not handed in", "SystemExit"),
+    "hang": ("while True:\n    pass", "not handed in", "still running"),
+    "stubborn": (
+        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True:\n    pass",
+        "not handed in",
+        "still running when its time was over",
+    ),
+    "slow answer": ("def block_parameters():\n    while True:\n        print('x' * 9999)", "still running", None),
+    "syntax": ("def block_parameters(:\n    return", "Its cell raised SyntaxError", "SyntaxError"),
+    "memory": ("x = b'x' * 2**36", "not handed in", "MemoryError"),
+    "patch": (PATCH, "too small", ""),
+    "markup": ("def block_parameters():\n    raise ValueError('<script>alert(1)</script>')", "<script>", ""),
+    "input": ("block_parameters = input()", "not handed in", "raised"),
+}
+
+
+def returned(source):
+    """The student edition of a chapter with three exercises done; without the cells that these do not need."""
+    notebook = nbformat.from_dict(EDITION["resnet18"])
+    answers = GOOD | ({"exercise-2": source} if source else {"exercise-2": None})
+    needed = re.compile(r"setup|colab|exercise-[124]|check-[124]")
+    notebook.cells = [cell.copy() for cell in notebook.cells if needed.fullmatch(cell.id)]
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.id) or cell.source
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The folder of all, checked."""
+    folder = tmp_path_factory.mktemp("returned")
+    for name, (source, _, _) in RETURNED.items():
+        nbformat.write(returned(source), folder / f"{name}.ipynb")
+    (folder / "no notebook.ipynb").write_text("{")
+    (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()))
+    (folder / "=1+1.ipynb").write_text("[]")
+    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "12")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(results):
+    with open(results / "results.csv", newline="") as file:
+        return {row["notebook"].removesuffix(".ipynb"): row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_a_submission_costs_its_own_cell_only(name, rows):
+    _, said, remark = RETURNED[name]
+    row = rows[name]
+    assert row["chapter"] == "resnet18"
+    assert row["1"] == row["4"] == "passed", row
+    assert said in row["2"], row
+    if remark is not None:  # else it depends on the machine whether its own check cell is interrupted
+        assert remark in row["remarks"] if remark else not row["remarks"], row
+    assert row["passed"] == ("3" if said == "passed" else "2")
+
+
+def test_what_is_no_notebook_is_said(rows):
+    assert "cannot be read" in rows["no notebook"]["remarks"] and "no exercise" in rows["empty"]["remarks"]
+    assert "'=1+1" in rows and len(rows) == len(RETURNED) + 3
+
+
+def test_the_page_shows_code_as_text(results):
+    page = (results / "results.html").read_text()
+    assert "&lt;script&gt;" in page and "<script" not in page
+    assert page.count("<tr>") == len(RETURNED) + 4
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_without_notebooks_is_refused(make, tmp_path):
+    folder = tmp_path / "somewhere"
+    if make:
+        folder.mkdir()
+    done = run("check_submissions.py", folder)
+    assert done.returncode == 1 and "check-submissions: " in done.stderr
+
+
+def test_every_exercise_can_be_checked():
+    found = check_submissions.exercises()
+    names = [name for wanted in found.values() for name, _ in wanted.values()]
+    assert len(set(names)) == len(names)
+    assert set(found) == set(EDITION)
+
+
+# The buttons
+
+
+def build(folder, **environment):
+    """A book of one page and one notebook, with the configuration of this one; the notebook's page."""
+    shutil.copy(ROOT / "_config.yml", folder)
+    shutil.copytree(ROOT / "book" / "_extensions", folder / "book" / "_extensions")
+    shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", folder / "book")
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n")
+    (folder / "book" / "index.md").write_text("# Title\n")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
+    nbformat.write(notebook, folder / "book" / "one.ipynb")
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("BOOK_REPO")}
+    command = [Path(sys.executable).parent / "jupyter-book", "build", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=outside | environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return (folder / "_build" / "html" / "book" / "one.html").read_text()
+
+
+COLAB = "https://colab.research.google.com/github/{}/blob/{}/book/one.ipynb"
+
+
+def test_buttons_follow_the_environment(tmp_path):
+    page = build(tmp_path, BOOK_REPO_URL="https://github.com/teacher/course", BOOK_REPO_BRANCH="spring")
+    assert COLAB.format("teacher/course", "spring") in page
+
+
+@pytest.mark.parametrize("remote", ["git@github.com:teacher/course.git", "/somewhere/else"])
+def test_buttons_follow_the_git_remote(remote, tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+    page = build(tmp_path)
+    assert (COLAB.format("teacher/course", "main") in page) == ("github" in remote)
+    assert ("colab.research" in page) == ("github" in remote)
+    assert "one.ipynb" in page  # the download
+
+
+# The workflow
+
+
+def test_the_workflow_opens_no_door():
+    """Actions are pinned to a commit; only the job that publishes may write, and only pages."""
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    allowed = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert allowed == {"publish": {"pages": "write", "id-token": "write"}}
+    used = re.findall(r"uses: (\S+)", text)
+    assert used and all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
+    assert "pull_request_target" not in text and "secrets." not in text
+    assert {"push", "schedule"} <= set(workflow[True])  # YAML reads the key "on" as true
+    for step in workflow["jobs"]["test"]["steps"]:
+        assert "${{" not in step.get("run", "")  # nothing from outside becomes a command

