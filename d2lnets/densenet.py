@@ -6,6 +6,7 @@ Reference: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutio
 """
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -25,7 +26,7 @@ class DenseLayer(nn.Sequential):
     Shapes: any number of (N, C_i, H, W), in_channels in all -> (N, growth_rate, H, W).
     """
 
-    def __init__(self, in_channels, growth_rate, bottleneck=False):
+    def __init__(self, in_channels: int, growth_rate: int, bottleneck: bool = False) -> None:
         layers = []
         if bottleneck:
             layers += [nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, 4 * growth_rate, kernel_size=1)]
@@ -33,7 +34,7 @@ class DenseLayer(nn.Sequential):
         layers += [nn.BatchNorm2d(in_channels), nn.ReLU(), nn.Conv2d(in_channels, growth_rate, 3, padding=1)]
         super().__init__(*layers)
 
-    def forward(self, *features):
+    def forward(self, *features: torch.Tensor) -> torch.Tensor:
         return super().forward(torch.cat(features, dim=1))
 
 
@@ -51,7 +52,9 @@ class DenseBlock(nn.Sequential):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     """
 
-    def __init__(self, num_convs, in_channels, growth_rate, bottleneck=False, checkpoint=False):
+    def __init__(
+        self, num_convs: int, in_channels: int, growth_rate: int, bottleneck: bool = False, checkpoint: bool = False
+    ) -> None:
         require_positive(num_convs=num_convs, in_channels=in_channels, growth_rate=growth_rate)
         super().__init__(
             *(DenseLayer(in_channels + i * growth_rate, growth_rate, bottleneck) for i in range(num_convs))
@@ -59,7 +62,7 @@ class DenseBlock(nn.Sequential):
         self.out_channels = in_channels + num_convs * growth_rate
         self.checkpoint = checkpoint
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = [x]
         for layer in self:
             new = recomputed(layer, *features) if self.checkpoint else layer(*features)
@@ -70,15 +73,15 @@ class DenseBlock(nn.Sequential):
 class RecomputedSequential(nn.Sequential):
     """An ``nn.Sequential`` that keeps only its input for the backward pass, and computes the rest again."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return recomputed(super().forward, x)
 
 
-def recomputed(layer, *inputs):
+def recomputed(layer: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
     """``layer(*inputs)``, computed a second time in the backward pass; batch norm's statistics move once."""
     if not torch.is_grad_enabled():
         return layer(*inputs)
-    module = getattr(layer, "__self__", layer)  # of a bound method
+    module: nn.Module = getattr(layer, "__self__", layer)  # type: ignore[arg-type]  # of a bound method
     return keep_inputs(layer, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), StatisticsHeld(module)))
 
 
@@ -88,21 +91,21 @@ class StatisticsHeld:
     A class and not a generator, because a second backward pass through one graph enters it again.
     """
 
-    def __init__(self, layer):
+    def __init__(self, layer: nn.Module) -> None:
         self.norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
-    def __enter__(self):
-        self.before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]
+    def __enter__(self) -> None:
+        self.before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]  # type: ignore[union-attr]
         for norm in self.norms:
             norm.momentum = 0.0
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for norm, (momentum, batches) in zip(self.norms, self.before):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            norm.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]
 
 
-def transition_block(in_channels, out_channels):
+def transition_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """Between dense blocks: fewer channels by a 1x1 convolution, half the size by pooling (Sec. 3).
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2)).
@@ -121,15 +124,15 @@ DENSENET121_BLOCKS = (6, 12, 24, 16)  # Huang et al. 2017, Table 1, column "Dens
 
 
 def densenet(
-    in_channels=1,
-    num_classes=10,
-    blocks=DENSENET_BLOCKS,
-    growth_rate=32,
-    bottleneck=False,
-    checkpoint=False,
-    small=False,
-    width=3 / 8,
-):
+    in_channels: int = 1,
+    num_classes: int = 10,
+    blocks: Sequence[int] = DENSENET_BLOCKS,
+    growth_rate: int = 32,
+    bottleneck: bool = False,
+    checkpoint: bool = False,
+    small: bool = False,
+    width: float = 3 / 8,
+) -> nn.Sequential:
     """DenseNet: the stem of ResNet, then dense blocks with transitions that halve channels and size.
 
     758,226 parameters with 1 input channel and 10 classes. Halving the channels is the paper's
@@ -149,7 +152,7 @@ def densenet(
     if small:
         channels, growth_rate = int(channels * width), max(1, int(growth_rate * width))
     first = (small_stem if small else stem)(in_channels, channels)
-    layers = OrderedDict(stem=RecomputedSequential(*first) if checkpoint else first)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=RecomputedSequential(*first) if checkpoint else first)
     for i, num_convs in enumerate(blocks, 1):
         block = DenseBlock(num_convs, channels, growth_rate, bottleneck, checkpoint)
         layers[f"dense{i}"] = block

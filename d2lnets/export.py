@@ -24,18 +24,18 @@ class Switched(nn.Module):
     is taken out -> the logits (N, num_classes), then the maps after every stage but the head.
     """
 
-    def __init__(self, net):
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
         self.switches = [
             f"{name}.{i}"
             for name, stage in net.named_children()
             if not isinstance(stage, nn.MaxPool2d)
-            for i, block in enumerate(stage)
+            for i, block in enumerate(stage.children())
             if isinstance(stage, DenseBlock) or keeps_shape(block)
         ]
 
-    def forward(self, pixels, switches):
+    def forward(self, pixels: torch.Tensor, switches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, maps, stays = normalize(pixels), [], iter(switches.unbind())
         for stage in self.net.children():
             if isinstance(stage, DenseBlock):
@@ -53,12 +53,12 @@ class Switched(nn.Module):
         return logits, *maps
 
 
-def keeps_shape(block):
-    """Whether a block of plain-20 or ResNet-20 can give way to its input."""
+def keeps_shape(block: nn.Module) -> bool:
+    """Whether a block of plain20 or resnet20 can give way to its input."""
     return isinstance(block, CifarBlock) and block.stride == 1 and block.more_channels == 0
 
 
-def export(net, path, input_shape=(1, 28, 28)):
+def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] = (1, 28, 28)) -> None:
     """Write a network of this package, as `Switched`, to an ONNX file.
 
     Its inputs are ``pixels`` and ``switches``; its outputs ``logits`` and the maps, by the names of their stages.
@@ -78,7 +78,7 @@ def export(net, path, input_shape=(1, 28, 28)):
     switched = Switched(net).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
-        model = torch.onnx.export(
+        model = torch.onnx.export(  # type: ignore[union-attr]  # None only where it writes the file itself
             switched,
             (torch.zeros(2, *input_shape), torch.ones(len(switched.switches))),
             input_names=["pixels", "switches"],

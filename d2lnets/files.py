@@ -2,13 +2,14 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 
 class CheckpointError(RuntimeError):
     """A file cannot be written, or a training cannot be gone on from; the message says what to do."""
 
 
-def write(path, content):
+def write(path: Path, content: bytes | None) -> None:
     """Write bytes to a file, so that it is whole or, as it was before, untouched; with None only see that one could.
 
     Raises:

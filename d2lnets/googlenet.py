@@ -14,9 +14,11 @@ from d2lnets.arguments import require_positive
 from d2lnets.resnet import head
 
 
-def convolution(in_channels, out_channels, kernel_size, stride=1, batch_norm=False):
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, batch_norm: bool = False
+) -> list[nn.Module]:
     """Convolution that keeps the size (at stride 1), batch norm if asked for, ReLU."""
-    layers = [nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)]
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(out_channels))
     return [*layers, nn.ReLU()]
@@ -37,7 +39,9 @@ class Inception(nn.Module):
         batch_norm: after every convolution, as in later versions (Ioffe and Szegedy 2015).
     """
 
-    def __init__(self, in_channels, c1, c2, c3, c4, batch_norm=False):
+    def __init__(
+        self, in_channels: int, c1: int, c2: tuple[int, int], c3: tuple[int, int], c4: int, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         if len(c2) != 2 or len(c3) != 2:
             raise ValueError(f"c2 and c3 must be pairs (1x1 channels, channels), got {c2!r} and {c3!r}")
@@ -53,7 +57,7 @@ class Inception(nn.Module):
         self.path3 = nn.Sequential(*conv(in_channels, c3[0], 1), *conv(c3[0], c3[1], 5))
         self.path4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), *conv(in_channels, c4, 1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.path1(x), self.path2(x), self.path3(x), self.path4(x)], dim=1)
 
 
@@ -77,12 +81,14 @@ GOOGLENET_STAGES = {  # Szegedy et al. 2015, Table 1
 }
 
 
-def halve():
+def halve() -> nn.MaxPool2d:
     """Max-pool 3x3 that halves height and width."""
     return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
-def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False, width=1 / 4):
+def googlenet(
+    in_channels: int = 1, num_classes: int = 10, batch_norm: bool = False, small: bool = False, width: float = 1 / 4
+) -> nn.Sequential:
     """GoogLeNet (Szegedy et al. 2015, Table 1): nine Inception blocks in three stages.
 
     5,977,530 parameters with 1 input channel and 10 classes. Any height and width will do.
@@ -116,8 +122,8 @@ def googlenet(in_channels=1, num_classes=10, batch_norm=False, small=False, widt
     for stage, blocks in GOOGLENET_STAGES.items():
         layers[stage] = nn.Sequential()
         for name, (c1, c2, c3, c4) in blocks.items():
-            pairs = [tuple(c // part for c in pair) for pair in (c2, c3)]
-            block = Inception(channels, c1 // part, *pairs, c4 // part, batch_norm)
+            c2, c3 = ((reduced // part, out // part) for reduced, out in (c2, c3))
+            block = Inception(channels, c1 // part, c2, c3, c4 // part, batch_norm)
             layers[stage].add_module(name, block)
             channels = block.out_channels
         if stage != "inception_5":

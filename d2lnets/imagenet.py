@@ -5,9 +5,10 @@
 """
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -20,23 +21,26 @@ from d2lnets.resnet import Bottleneck, Residual
 from d2lnets.resnet import resnet18 as _resnet18
 from d2lnets.resnet import resnet50 as _resnet50
 
+if TYPE_CHECKING:
+    import PIL.Image
 
-def resnet18():
+
+def resnet18() -> nn.Sequential:
     """ResNet-18 for ImageNet. Shapes: (N, 3, H, W) -> (N, 1000)."""
     return _resnet18(3, 1000)
 
 
-def resnet50():
+def resnet50() -> nn.Sequential:
     """ResNet-50 for ImageNet, with strides and pools where torchvision has them. Shapes: (N, 3, H, W) -> (N, 1000)."""
     return _use_torchvisions_geometry(_resnet50(3, 1000, v1_5=True))
 
 
-def densenet121():
+def densenet121() -> nn.Sequential:
     """DenseNet-121 for ImageNet. Shapes: (N, 3, H, W) -> (N, 1000)."""
     return _densenet(3, 1000, DENSENET121_BLOCKS, bottleneck=True)
 
 
-def googlenet():
+def googlenet() -> nn.Sequential:
     """GoogLeNet for ImageNet, with pools as torchvision has them. Shapes: (N, 3, H, W) -> (N, 1000)."""
     return _use_torchvisions_geometry(_googlenet(3, 1000))
 
@@ -44,14 +48,15 @@ def googlenet():
 READY_MADE = {"resnet18": resnet18, "resnet50": resnet50, "densenet121": densenet121, "googlenet": googlenet}
 
 # torchvision's names for ours: patterns that are replaced one after the other.
-RESNET_NAMES = {
+_Names = dict[str, str | Callable[[re.Match[str]], str]]
+RESNET_NAMES: _Names = {
     r"^stem\.0$": "conv1",
     r"^stem\.1$": "bn1",
     r"^conv(\d)_x": lambda match: f"layer{int(match[1]) - 1}",
     r"shortcut": "downsample",
     r"^head\.2$": "fc",
 }
-DENSENET_NAMES = {
+DENSENET_NAMES: _Names = {
     r"^stem\.0$": "features.conv0",
     r"^stem\.1$": "features.norm0",
     r"^dense(\d)\.(\d+)": lambda match: f"features.denseblock{match[1]}.denselayer{int(match[2]) + 1}",
@@ -65,7 +70,7 @@ DENSENET_NAMES = {
     r"^head\.0$": "features.norm5",
     r"^head\.4$": "classifier",
 }
-GOOGLENET_NAMES = {
+GOOGLENET_NAMES: _Names = {
     r"^conv1\.0$": "conv1.conv",
     r"^conv2\.0$": "conv2.conv",
     r"^conv2\.2$": "conv3.conv",
@@ -78,7 +83,7 @@ GOOGLENET_NAMES = {
 }
 
 
-def load_torchvision(net, state_dict):
+def load_torchvision(net: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Put the weights of one of torchvision's networks into the book's, so that both compute the same.
 
     Four things differ between the two, and are settled here, in this order:
@@ -112,7 +117,7 @@ def load_torchvision(net, state_dict):
         names = RESNET_NAMES
 
     given = {key: value for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
-    taken = {}
+    taken: dict[str, torch.Tensor] = {}
     try:
         for name, module in net.named_modules():
             if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
@@ -179,7 +184,7 @@ class Guess(NamedTuple):
 
 
 @torch.no_grad()
-def classify(image, network="resnet50", top=5):
+def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", top: int = 5) -> list[Guess]:
     """The most probable classes of ImageNet for a photo, by the book's network with torchvision's weights.
 
     The weights (resnet18: 45 MB, resnet50: 98 MB, densenet121: 31 MB, googlenet: 50 MB) are downloaded

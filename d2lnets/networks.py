@@ -1,16 +1,18 @@
 """The networks of the book by name, as the command line and the recorded runs know them."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 import safetensors.torch
+from torch import nn
 
 from d2lnets.densenet import densenet
 from d2lnets.googlenet import googlenet
 from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
-SMALL = {  # for 28x28; thin has half of the channels, wide twice as many
+SMALL: dict[str, Callable[[], nn.Sequential]] = {  # for 28x28; thin has half of the channels, wide twice as many
     "fast-resnet": fast_resnet,
     "fast-resnet-wide": partial(fast_resnet, (32, 128, 256)),
     "resnet18-small": partial(resnet18, small=True),
@@ -42,7 +44,7 @@ NETWORKS = SMALL | {  # and those of the source, for 96x96
 }
 
 
-def build(name):
+def build(name: str) -> nn.Sequential:
     """A new network, for 1 input channel and 10 classes.
 
     Raises:
@@ -58,7 +60,7 @@ def build(name):
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def load_trained(name, path=None):
+def load_trained(name: str, path: Path | str | None = None) -> nn.Sequential:
     """A network of the book with trained weights, in eval mode.
 
     Args:

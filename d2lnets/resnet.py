@@ -6,8 +6,10 @@ Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -33,7 +35,7 @@ class Residual(nn.Module):
     convolution has no batch norm. Parameter names are those of ``d2l.torch.Residual``.
     """
 
-    def __init__(self, in_channels, out_channels, use_1x1conv=None, stride=1):
+    def __init__(self, in_channels: int, out_channels: int, use_1x1conv: bool | None = None, stride: int = 1) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
         changes_shape = in_channels != out_channels or stride != 1
@@ -53,14 +55,14 @@ class Residual(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)))  # H and W divided by stride
         y = self.bn2(self.conv2(y))
         shortcut = x if self.conv3 is None else self.conv3(x)
         return F.relu(shortcut + y)
 
 
-def resnet_block(in_channels, out_channels, num_residuals, first_block=False):
+def resnet_block(in_channels: int, out_channels: int, num_residuals: int, first_block: bool = False) -> nn.Sequential:
     """One stage: `num_residuals` residual blocks in a row (He et al. 2016, Table 1).
 
     The first block halves height and width, unless the stage is the network's first
@@ -74,7 +76,7 @@ def resnet_block(in_channels, out_channels, num_residuals, first_block=False):
     return nn.Sequential(first, *(Residual(out_channels, out_channels) for _ in range(num_residuals - 1)))
 
 
-def stem(in_channels, out_channels=64):
+def stem(in_channels: int, out_channels: int = 64) -> nn.Sequential:
     """Convolution 7x7 and max-pool 3x3, both with stride 2 (He et al. 2016, Table 1, first rows).
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / 4), ceil(W / 4)).
@@ -88,7 +90,7 @@ def stem(in_channels, out_channels=64):
     )
 
 
-def small_stem(in_channels, out_channels):
+def small_stem(in_channels: int, out_channels: int) -> nn.Sequential:
     """Convolution 3x3 that keeps the size, for images of 28x28 or 32x32 (He et al. 2016, Sec. 4.2).
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
@@ -97,7 +99,7 @@ def small_stem(in_channels, out_channels):
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-def head(in_channels, num_classes):
+def head(in_channels: int, num_classes: int) -> nn.Sequential:
     """Mean over height and width, then a linear layer (He et al. 2016, Table 1, last row).
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
@@ -124,7 +126,7 @@ RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
 )  # fmt: skip
 
 
-def resnet18(in_channels=1, num_classes=10, small=False, width=1 / 4):
+def resnet18(in_channels: int = 1, num_classes: int = 10, small: bool = False, width: float = 1 / 4) -> nn.Sequential:
     """ResNet-18 (He et al. 2016, Table 1): a stem, four stages of two residual blocks, a linear head.
 
     11,178,378 parameters with 1 input channel and 10 classes. Any height and width will do, since the
@@ -138,7 +140,7 @@ def resnet18(in_channels=1, num_classes=10, small=False, width=1 / 4):
     """
     part = round(1 / width) if small else 1
     channels = 64 // part
-    layers = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
     for name, depth, width, stride in RESNET18_STAGES:
         layers[name] = resnet_block(channels, width // part, depth, first_block=stride == 1)
         channels = width // part
@@ -162,7 +164,14 @@ class Bottleneck(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, filters[2], ceil(H / stride), ceil(W / stride)).
     """
 
-    def __init__(self, in_channels, filters, kernel_size=3, stride=None, v1_5=False):
+    def __init__(
+        self,
+        in_channels: int,
+        filters: Sequence[int],
+        kernel_size: int = 3,
+        stride: int | None = None,
+        v1_5: bool = False,
+    ) -> None:
         super().__init__()
         if len(filters) != 3:
             raise ValueError(f"filters must be three numbers of channels, got {filters!r}")
@@ -189,14 +198,14 @@ class Bottleneck(nn.Module):
             self.shortcut.append(nn.Conv2d(in_channels, self.out_channels, kernel_size=1, stride=stride))
             self.shortcut.append(nn.BatchNorm2d(self.out_channels, eps=1e-3))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
         return F.relu(self.shortcut(x) + y)
 
 
-def identity_block(in_channels, filters, kernel_size=3):
+def identity_block(in_channels: int, filters: Sequence[int], kernel_size: int = 3) -> Bottleneck:
     """The `Bottleneck` that keeps the shape: its shortcut is the input.
 
     Raises:
@@ -205,7 +214,9 @@ def identity_block(in_channels, filters, kernel_size=3):
     return Bottleneck(in_channels, filters, kernel_size)
 
 
-def convolutional_block(in_channels, filters, kernel_size=3, stride=2, v1_5=False):
+def convolutional_block(
+    in_channels: int, filters: Sequence[int], kernel_size: int = 3, stride: int = 2, v1_5: bool = False
+) -> Bottleneck:
     """The `Bottleneck` that changes the shape: a 1x1 convolution and batch norm on its shortcut."""
     return Bottleneck(in_channels, filters, kernel_size, stride, v1_5)
 
@@ -219,7 +230,7 @@ RESNET50_STAGES = (  # He et al. 2016, Table 1, column "50-layer"; the blocks' o
 )  # fmt: skip
 
 
-def resnet50(in_channels=3, num_classes=6, v1_5=False, small=False):
+def resnet50(in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, small: bool = False) -> nn.Sequential:
     """ResNet-50 (He et al. 2016, Table 1), as the book's source has it: for 64x64 colour images, 6 classes.
 
     23,546,886 trainable parameters, 23,600,006 with batch norm's running statistics. By default the
@@ -236,12 +247,13 @@ def resnet50(in_channels=3, num_classes=6, v1_5=False, small=False):
     """
     part = 4 if small else 1  # of the paper's width
     channels = 64 // part
-    if small:
-        layers = OrderedDict(stem=small_stem(in_channels, channels))
-    else:
-        layers = OrderedDict(stem=stem(in_channels, channels))
-        layers["stem"][-1].padding = 0  # of the max-pool
-    layers["stem"][1].eps = 1e-3  # of batch norm
+    entry = (small_stem if small else stem)(in_channels, channels)
+    for layer in entry:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = 1e-3
+        elif isinstance(layer, nn.MaxPool2d):
+            layer.padding = 0
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=entry)
     for name, depth, width, stride in RESNET50_STAGES:
         filters = [width // part, width // part, 4 * width // part]
         first = convolutional_block(channels, filters, stride=stride, v1_5=v1_5)
@@ -260,7 +272,7 @@ class CifarBlock(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
 
-    def __init__(self, in_channels, out_channels, stride=1, residual=True):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, residual: bool = True) -> None:
         super().__init__()
         self.out_channels, self.stride, self.residual = out_channels, stride, residual
         self.more_channels = out_channels - in_channels
@@ -269,7 +281,7 @@ class CifarBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.residual:
@@ -278,7 +290,9 @@ class CifarBlock(nn.Module):
         return F.relu(y)
 
 
-def cifar_resnet(depth, width=16, residual=True, in_channels=1, num_classes=10):
+def cifar_resnet(
+    depth: int, width: int = 16, residual: bool = True, in_channels: int = 1, num_classes: int = 10
+) -> nn.Sequential:
     """ResNet-20, -32, -44, -56, ... for small images (He et al. 2016, Sec. 4.2).
 
     A 3x3 convolution, three stages of n blocks with `width`, 2 * width and 4 * width channels, and a
@@ -295,12 +309,12 @@ def cifar_resnet(depth, width=16, residual=True, in_channels=1, num_classes=10):
         below = max(8, depth - rest)
         raise ValueError(f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}: try {below} or {below + 6}")
     channels = width
-    layers = OrderedDict(stem=small_stem(in_channels, channels))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=small_stem(in_channels, channels))
     for i, name in enumerate(("conv2_x", "conv3_x", "conv4_x")):
-        layers[name] = nn.Sequential()
+        layers[name] = stage = nn.Sequential()
         for j in range(blocks):
             block = CifarBlock(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1, residual=residual)
-            layers[name].append(block)
+            stage.append(block)
             channels = block.out_channels
     layers["head"] = head(channels, num_classes)
     net = nn.Sequential(layers)
@@ -319,7 +333,7 @@ class PooledResidual(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2)).
     """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
@@ -327,12 +341,12 @@ class PooledResidual(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.bn1(F.max_pool2d(self.conv1(x), 2)))  # H and W halved
         return x + F.relu(self.bn2(self.conv2(x)))
 
 
-def fast_resnet(widths=(16, 64, 128), in_channels=1, num_classes=10):
+def fast_resnet(widths: Sequence[int] = (16, 64, 128), in_channels: int = 1, num_classes: int = 10) -> nn.Sequential:
     """A small residual network that learns Fashion-MNIST in seconds, for 28x28 (after Page 2018).
 
     A 3x3 convolution of ``widths[0]`` channels, a `PooledResidual` for each width, and a linear layer.
@@ -342,7 +356,7 @@ def fast_resnet(widths=(16, 64, 128), in_channels=1, num_classes=10):
     Reference: Page, "How to Train Your ResNet", Myrtle.ai, 2018.
     """
     channels = widths[0]
-    layers = OrderedDict(stem=small_stem(in_channels, channels))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=small_stem(in_channels, channels))
     for i, width in enumerate(widths, 1):
         layers[f"stage{i}"] = PooledResidual(channels, width)
         channels = width

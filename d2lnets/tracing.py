@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,15 +32,15 @@ class TracedStage:
     """
 
     name: str
-    output_shape: tuple
+    output_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
     receptive_field: float
-    input_shape: tuple
-    inside: tuple = ()
+    input_shape: tuple[int, ...]
+    inside: tuple["TracedStage", ...] = ()
 
     @property
-    def cells(self):
+    def cells(self) -> list[str]:
         """The row as text."""
         reach = {math.inf: "all"}.get(self.receptive_field, str(self.receptive_field).replace("nan", "?"))
         return [self.name, show_shape(self.output_shape), f"{self.parameters:,}", f"{self.multiply_adds:,}", reach]
@@ -54,22 +54,22 @@ class Trace:
     is the trace of its blocks.
     """
 
-    input_shape: tuple
-    stages: tuple
+    input_shape: tuple[int, ...]
+    stages: tuple[TracedStage, ...]
     parameters: int  # of the whole network, each once
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         """Of the whole network, for one example."""
         return sum(stage.multiply_adds for stage in self.stages)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.stages)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[TracedStage]:
         return iter(self.stages)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int | str) -> TracedStage:
         if not isinstance(key, str):
             return self.stages[key]
         for stage in self.stages:
@@ -77,7 +77,7 @@ class Trace:
                 return stage
         raise KeyError(f"no stage {key!r}; there are {', '.join(stage.name for stage in self.stages)}")
 
-    def open(self, name):
+    def open(self, name: int | str) -> "Trace":
         """The `Trace` of what is inside a stage, for example its blocks."""
         stage = self[name]
         if not stage.inside:
@@ -93,19 +93,19 @@ class Trace:
         headers = ["stage", "output", "parameters", "multiply-adds", "receptive field"]
         return tabulate(rows, headers, tablefmt=style, colalign=["left"] + ["right"] * 4, disable_numparse=True)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._table("simple")
 
     def _repr_html_(self):
         return self._table("html")
 
 
-def show_shape(shape):
+def show_shape(shape: Iterable[int]) -> str:
     """(64, 24, 24) as "64×24×24"."""
     return "×".join(map(str, shape))
 
 
-def trace_shapes(net, input_shape):
+def trace_shapes(net: nn.Module, input_shape: Sequence[int]) -> Trace:
     """Follow one example through `net`; nothing is computed, and `net` is not touched.
 
     Args:
@@ -127,7 +127,7 @@ def trace_shapes(net, input_shape):
         raise ValueError("the network has lazy layers without a shape: run one batch through it first")
 
     twin = _meta_twin(net)
-    reaches = {}  # of each module, call by call
+    reaches: dict[int, list[_Reach]] = {}  # of each module, call by call
     for module in twin.modules():
         module.register_forward_hook(
             lambda module, args, output: reaches.setdefault(id(module), []).append(_reach_of(output))

@@ -32,7 +32,7 @@ def main():
         raise SystemExit(f"{degradation.RECORDED} has runs with another {', '.join(changed)}: move it away first")
     data = degradation.halved(d2lnets.load_fashion_mnist(), EXAMPLES)
     done = {(run["network"], run["seed"]) for run in record["runs"]}
-    for seed, network in tqdm(list(itertools.product(SEEDS, degradation.NETWORKS)), unit="run"):
+    for seed, network in tqdm(list(itertools.product(SEEDS, degradation.NAMES)), unit="run"):
         if (network, seed) not in done:
             record["runs"].append(degradation.measure(network, data, seed, device="cpu"))
             write(degradation.RECORDED, (json.dumps(record, indent=1) + "\n").encode())

@@ -7,7 +7,7 @@ The colors are those of the figures (Okabe and Ito), readable on white and on da
 from pathlib import Path
 
 from d2lnets.data import CLASSES, SUBSET, load_fashion_mnist
-from d2lnets.plots.style import BLUE, GREEN, ORANGE
+from d2lnets.plots.style import BLUE, GREEN, ORANGE, PALETTE
 
 STATIC = Path(__file__).parent.parent / "book" / "_static"
 GREY = "#8a8a8a"  # between white and dark
@@ -109,6 +109,16 @@ def dense_row(y):
     return shapes
 
 
+def palette():
+    """The colours of the figures as variables of style sheets, on light and on dark pages."""
+    rules = []
+    for place, mode in (("html", 0), ('html[data-theme="dark"]', 1)):
+        lines = [f"  --{name}: {colors[mode]};" for name, colors in PALETTE.items()]
+        rules.append("\n".join([f"{place} {{", *lines, "}"]))
+    return "/* Written by tools/draw.py from d2lnets/plots/style.py. */\n\n" + "\n\n".join(rules) + "\n"
+
+
 if __name__ == "__main__":
+    (STATIC / "palette.css").write_text(palette())
     for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover())):
         (STATIC / f"{name}.svg").write_text(drawing)

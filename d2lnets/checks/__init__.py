@@ -6,7 +6,10 @@ recorded (`recording.py`) and run again by a reference (`programs.py`, `replayin
 running statistics must come out the same (`examination.py`).
 """
 
+from collections.abc import Callable
 from functools import partial
+
+from torch import nn
 
 from d2lnets.checks.contracts import (
     BOTTLENECK,
@@ -37,7 +40,7 @@ __all__ = [
 ]
 
 
-def check_residual(answer, limit=10):
+def check_residual(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
     """Check a residual block: ``answer(in_channels, out_channels, stride)`` makes it.
 
     y = relu(shortcut(x) + F(x)); F is 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm, with the
@@ -57,7 +60,7 @@ def check_residual(answer, limit=10):
     return judge(partial(examine, answer, RESIDUAL), limit)
 
 
-def check_bottleneck(answer, limit=10):
+def check_bottleneck(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
     """Check a bottleneck: ``answer(in_channels, filters, stride)`` makes it.
 
     F is 1x1 to ``filters[0]``, 3x3 to ``filters[1]``, 1x1 to ``filters[2]`` channels, each followed by batch norm,
@@ -71,7 +74,7 @@ def check_bottleneck(answer, limit=10):
     return judge(partial(examine, answer, BOTTLENECK), limit)
 
 
-def check_dense_block(answer, limit=10):
+def check_dense_block(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
     """Check a dense block: ``answer(num_convs, in_channels, growth_rate)``, or d2l's (num_convs, num_channels).
 
     Each layer is batch norm, ReLU, 3x3 convolution to growth_rate channels; its maps are appended to all
@@ -84,7 +87,7 @@ def check_dense_block(answer, limit=10):
     return judge(partial(examine, answer, DENSE_BLOCK), limit)
 
 
-def check_transition(answer, limit=10):
+def check_transition(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
     """Check a transition: ``answer(in_channels, out_channels)``, or d2l's ``answer(num_channels)``.
 
     Batch norm, ReLU, 1x1 convolution, average-pool 2x2 with stride 2.
@@ -96,7 +99,7 @@ def check_transition(answer, limit=10):
     return judge(partial(examine, answer, TRANSITION), limit)
 
 
-def check_inception(answer, limit=10):
+def check_inception(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
     """Check an Inception block: ``answer(in_channels, c1, c2, c3, c4)``, or d2l's ``answer(c1, c2, c3, c4)``.
 
     Four paths, joined on channels in this order: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 max-pool and 1x1. A ReLU
@@ -109,7 +112,7 @@ def check_inception(answer, limit=10):
     return judge(partial(examine, answer, INCEPTION), limit)
 
 
-def check_resnet18(answer, limit=10):
+def check_resnet18(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
     """Check a ResNet-18 for 1 input channel and 10 classes, as `d2lnets.resnet18`.
 
     Shapes: (N, 1, H, W) -> (N, 10), the logits; tried with 64x64 and 96x80.
@@ -124,11 +127,11 @@ def check_resnet18(answer, limit=10):
     return judge(partial(examine, answer, RESNET18), limit)
 
 
-def check_densenet(answer, limit=10):
+def check_densenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
     """Check a DenseNet for 1 input channel and 10 classes, as `d2lnets.densenet`: see `check_resnet18`."""
     return judge(partial(examine, answer, DENSENET), limit)
 
 
-def check_googlenet(answer, limit=10):
+def check_googlenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
     """Check a GoogLeNet for 1 input channel and 10 classes, as `d2lnets.googlenet`: see `check_resnet18`."""
     return judge(partial(examine, answer, GOOGLENET), limit)

@@ -11,11 +11,18 @@ import time
 import traceback
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from d2lnets.checks.recording import Recorder
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,10 +32,10 @@ class Verdict:
     passed: bool
     message: str
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.passed
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{'Passed' if self.passed else 'Not yet'}. {self.message}"
 
     def _repr_html_(self):
@@ -44,7 +51,7 @@ class Verdict:
 class Refused(Exception):
     """Ends a check with a verdict: what was expected and came, the likeliest cause, a hint."""
 
-    def __init__(self, what, cause="", hint=""):
+    def __init__(self, what: str, cause: str = "", hint: str = "") -> None:
         if cause:
             cause = f"Cause {cause}." if cause.startswith("not found") else f"Likeliest cause: {cause}."
         lines = [what, cause, hint and f"Hint: {hint}"]
@@ -54,7 +61,9 @@ class Refused(Exception):
 class Crashed(Refused):
     """The student's code raised an exception."""
 
-    def __init__(self, doing, error):
+    record: "Recorder"  # of what ran before, where a module was observed
+
+    def __init__(self, doing: str, error: BaseException) -> None:
         self.doing, self.error = doing, error
         line = _their_line(error)
         if isinstance(error, NotImplementedError) and "NotImplementedError" in line:
@@ -69,15 +78,15 @@ class _TimeIsUp(BaseException):
     """Raised inside the student's thread; not an Exception, so that ``except Exception`` lets it pass."""
 
 
-def judge(work, limit):
+def judge(work: Callable[[], Verdict], limit: float) -> Verdict:
     """The verdict of ``work()``, which returns a `Verdict` or raises `Refused`, after `limit` seconds if it hangs.
 
     It runs in a thread of its own, which can be left behind if it does not end, and in which exit() ends
     nothing else. Random states, default dtype and other global settings are as before afterwards.
     """
-    outcome = []
+    outcome: list[Verdict] = []
 
-    def run():
+    def run() -> None:
         try:
             outcome.append(work())
         except Refused as refused:
@@ -119,7 +128,7 @@ def _wait(thread, limit):
             return
 
 
-def call(doing, function, *args, **kwargs):
+def call(doing: str, function: Callable[..., _Result], *args: object, **kwargs: object) -> _Result:
     """``function(*args, **kwargs)``, the student's; whatever it raises becomes `Crashed`."""
     try:
         with torch.set_grad_enabled(torch.is_grad_enabled()):  # restored, if they change it
@@ -261,7 +270,7 @@ EXPLANATIONS = (  # type, part of the text, the likeliest cause, a hint
 )  # fmt: skip
 
 
-def explain(error):
+def explain(error: BaseException) -> tuple[str, str]:
     """The likeliest cause of an exception and a hint; two empty strings if unknown."""
     for kind, part, cause, hint in EXPLANATIONS:
         if isinstance(error, kind) and part in str(error):

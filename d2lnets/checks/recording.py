@@ -1,9 +1,12 @@
 """Watch a module: which layer is used when, with which input."""
 
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
@@ -25,20 +28,20 @@ class Call:
 
     kind: str
     shape: tuple
-    weight: torch.Tensor = None
-    bias: torch.Tensor = None
-    input: torch.Tensor = None
-    geometry: dict = field(default_factory=dict)
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+    input: torch.Tensor | None = None
+    geometry: dict[str, tuple[int, ...]] = field(default_factory=dict)
     role: str = ""
-    statistics: tuple = (None, None)
-    before: tuple = (None, None)  # the statistics when it was called
+    statistics: tuple[torch.Tensor | None, ...] = (None, None)
+    before: tuple[torch.Tensor | None, ...] = (None, None)  # the statistics when it was called
     momentum: float = 0.1
     eps: float = 1e-5
     training: bool = False
     by_hand: bool = False
     results: dict = field(default_factory=dict)  # of the layer, computed once for all replays
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.kind == "norm":
             return f"a batch norm over {self.shape[0]} channels"
         if self.kind == "pool":
@@ -67,11 +70,19 @@ PRODUCTS = {"einsum", "matmul", "tensordot", "bmm", "mm"}
 class Recorder(TorchFunctionMode):
     """Inside the ``with`` block writes down which layer is used when, with which input."""
 
-    def __init__(self, module):
-        self.calls, self.names, self.output = [], set(), None
+    def __init__(self, module: nn.Module) -> None:
+        self.calls: list[Call] = []
+        self.names: set[str] = set()
+        self.output: torch.Tensor | None = None
         self.mine = {p.data_ptr(): p for p in module.parameters() if not is_lazy(p)}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
         self.names.add(name)
@@ -136,7 +147,7 @@ class Recorder(TorchFunctionMode):
                 return
 
 
-def pair(value):
+def pair(value: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(value) * (2 // len(value)) if isinstance(value, (list, tuple)) else (value, value)
 
 
@@ -144,7 +155,7 @@ def _matrix(parameter):
     return tuple(side for side in parameter.shape if side != 1) if parameter.dim() > 1 else ()
 
 
-def randomize(module, record):
+def randomize(module: nn.Module, record: Recorder) -> None:
     """Random weights, and random running statistics where batch norms were seen."""
     with torch.no_grad():
         for p in module.parameters():
@@ -159,7 +170,7 @@ def randomize(module, record):
                 variance.uniform_(0.5, 2)
 
 
-def observe(module, x, training, doing):
+def observe(module: nn.Module, x: torch.Tensor, training: bool, doing: str) -> Recorder:
     """Run the student's module once; the `Recorder`, with the output and what can be said of it at once."""
     given = x.clone()  # in training mode not a leaf, so that it may be changed in place, and be caught
     record = Recorder(module)

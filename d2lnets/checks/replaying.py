@@ -6,12 +6,15 @@ that gives the student's output names the cause.
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import torch
 from torch.nn import functional as F
 
-from d2lnets.checks.recording import Call, pair
+from d2lnets.checks.recording import Call, Recorder, pair
+
+Program = Callable[["Net", torch.Tensor], torch.Tensor]
 
 
 class Mismatch(Exception):
@@ -23,12 +26,16 @@ class Net:
 
     place = ""  # where in a network, for the role of a layer
 
-    def conv(self, role, x, out, kernel, stride=1, padding=None):
+    def conv(
+        self, role: str, x: torch.Tensor, out: int, kernel: int, stride: int = 1, padding: int | None = None
+    ) -> torch.Tensor:
         padding = kernel // 2 if padding is None else padding
         geometry = {"stride": pair(stride), "padding": pair(padding), "dilation": (1, 1)}
         return self.convolved(x, (out, x.shape[1], kernel, kernel), geometry, stride, padding, role)
 
-    def pool(self, kind, role, x, kernel, stride, padding=0, ceil_mode=False):
+    def pool(
+        self, kind: str, role: str, x: torch.Tensor, kernel: int, stride: int, padding: int = 0, ceil_mode: bool = False
+    ) -> torch.Tensor:
         return {"max": F.max_pool2d, "avg": F.avg_pool2d}[kind](x, kernel, stride, padding, ceil_mode=ceil_mode)
 
 
@@ -38,19 +45,29 @@ class Plan(Net):
     (On the meta device PyTorch would import its compiler first, which takes seconds.)
     """
 
-    def __init__(self, program, shape):
+    def __init__(self, program: Program, shape: Sequence[int]) -> None:
         self.calls, self.output = [], None
         with suppress(RuntimeError, IndexError), torch.no_grad():  # as far as it gets
             self.output = program(self, torch.zeros(shape))
 
-    def planned(self, kind, role, shape, geometry):
+    def planned(self, kind: str, role: str, shape: tuple, geometry: dict[str, tuple[int, ...]]) -> None:
         self.calls.append(Call(kind, shape, geometry=geometry, role=f"{self.place}{role}"))
 
-    def convolved(self, x, shape, geometry, stride, padding, role):
+    def convolved(
+        self,
+        x: torch.Tensor,
+        shape: tuple[int, ...],
+        geometry: dict[str, tuple[int, ...]],
+        stride: int,
+        padding: int,
+        role: str,
+    ) -> torch.Tensor:
         self.planned("conv", role, shape, geometry)
         return self._map(x, shape[0], shape[2], stride, padding)
 
-    def pool(self, kind, role, x, kernel, stride, padding=0, ceil_mode=False):
+    def pool(
+        self, kind: str, role: str, x: torch.Tensor, kernel: int, stride: int, padding: int = 0, ceil_mode: bool = False
+    ) -> torch.Tensor:
         geometry = {"kernel": pair(kernel), "stride": pair(stride), "padding": pair(padding)}
         self.planned("pool", role, (f"{kind}_pool2d",), geometry)
         return self._map(x, x.shape[1], kernel, stride, padding + (stride - 1) / 2 * ceil_mode)
@@ -61,15 +78,15 @@ class Plan(Net):
             raise RuntimeError("nothing is left of the map")
         return torch.zeros(()).expand(x.shape[0], channels, *sizes)
 
-    def linear(self, role, x, out):
+    def linear(self, role: str, x: torch.Tensor, out: int) -> torch.Tensor:
         self.planned("linear", role, (out, x.shape[1]), {})
         return torch.zeros(x.shape[0], out)
 
-    def norm(self, role, x):
+    def norm(self, role: str, x: torch.Tensor) -> torch.Tensor:
         self.planned("norm", role, (x.shape[1],), {})
         return x
 
-    def norm_if_any(self, role, x):
+    def norm_if_any(self, role: str, x: torch.Tensor) -> torch.Tensor:
         return x
 
 
@@ -80,15 +97,23 @@ class Replay(Net):
     With ``lenient=True`` a layer of the right shape is taken whatever its input was.
     """
 
-    def __init__(self, record, training, choices=(), lenient=False):
+    def __init__(self, record: Recorder, training: bool, choices: Sequence[int] = (), lenient: bool = False) -> None:
         self.record, self.training, self.choices, self.lenient = record, training, choices, lenient
         self.path, self.used, self.moved, self.unsure = [], [], [], False
 
-    def convolved(self, x, shape, geometry, stride, padding, role):
+    def convolved(
+        self,
+        x: torch.Tensor,
+        shape: tuple[int, ...],
+        geometry: dict[str, tuple[int, ...]],
+        stride: int,
+        padding: int,
+        role: str,
+    ) -> torch.Tensor:
         made, weight, bias = self.take("conv", role, shape, x, geometry)
         return self._once(made, x, stride, lambda: F.conv2d(x, weight, bias, stride, padding))
 
-    def linear(self, role, x, out):
+    def linear(self, role: str, x: torch.Tensor, out: int) -> torch.Tensor:
         return F.linear(x, *self.take("linear", role, (out, x.shape[1]), x, {})[1:])
 
     def _once(self, made, x, key, compute):
@@ -117,7 +142,9 @@ class Replay(Net):
         self.path.append((chosen, len(options)))
         return options[chosen]
 
-    def take(self, kind, role, shape, x, geometry):
+    def take(
+        self, kind: str, role: str, shape: tuple[int, ...], x: torch.Tensor, geometry: dict[str, tuple[int, ...]]
+    ) -> tuple[Call, torch.Tensor, torch.Tensor | None]:
         fitting = self._options(kind, shape, x, geometry, self.lenient)
         options = [(made, turned) for made in fitting for turned in _ways(made, shape)]
         made, turned = self._choose(options, role)
@@ -128,10 +155,10 @@ class Replay(Net):
             weight = (weight.T if turned else weight).reshape(shape)
         return made, weight, None if made.bias is None else made.bias.flatten()
 
-    def norm(self, role, x):
+    def norm(self, role: str, x: torch.Tensor) -> torch.Tensor:
         return self._normalize(self._choose(self._options("norm", (x.shape[1],), x, {}, self.lenient), role), x)
 
-    def norm_if_any(self, role, x):
+    def norm_if_any(self, role: str, x: torch.Tensor) -> torch.Tensor:
         found = self._options("norm", (x.shape[1],), x, {})
         by_hand = [made for made in found if made.by_hand]
         made = self._choose(found + [None] * (not found or bool(by_hand)), role)
@@ -173,7 +200,7 @@ def _ways(made, shape):
     return [turned for turned in (False, True) if (made.shape[::-1] if turned else made.shape) == shape[:2]]
 
 
-def replay(program, record, x, training, lenient=False):
+def replay(program: Program, record: Recorder, x: torch.Tensor, training: bool, lenient: bool = False) -> Replay | None:
     """The first way of running `program` with the recorded layers that gives the recorded output, or None."""
     choices = []
     for _ in range(1 if lenient else 50):  # ways tried; layers of one shape and one input are few
@@ -194,14 +221,14 @@ def replay(program, record, x, training, lenient=False):
     return None
 
 
-def close(a, b, tolerance=1e-4, floor=1e-6):
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-4, floor: float = 1e-6) -> bool:
     if a.shape != b.shape or a.numel() == 0:
         return a.shape == b.shape
     a, b = a.detach(), b.detach()
     return bool((a - b).abs().max() <= tolerance * b.abs().max() + floor)  # False where one is nan
 
 
-def departs_at(program, record, x, training):
+def departs_at(program: Program, record: Recorder, x: torch.Tensor, training: bool) -> str:
     """In words, the first layer that has another input than in `program`."""
     try:
         program(Replay(record, training), x)
@@ -212,12 +239,12 @@ def departs_at(program, record, x, training):
     return "not found. Every layer has the right input; what follows the last one differs"
 
 
-def layers_of(calls):
+def layers_of(calls: Iterable[Call]) -> Counter[tuple[tuple, str]]:
     """Convolutions and linear layers, each with its geometry, to compare."""
     return Counter((c.shape, str(sorted(c.geometry.items()))) for c in calls if c.kind in ("conv", "linear", "matrix"))
 
 
-def difference(planned, made, crashed=None):
+def difference(planned: Sequence[Call], made: Sequence[Call], crashed: bool | None = None) -> str:
     """In words, the first layer that departs from the plan; empty if none does.
 
     Args:

@@ -2,8 +2,10 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from functools import partial
 from numbers import Number
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +14,9 @@ from d2lnets.checks.exercises import EXERCISES
 from d2lnets.checks.judging import Refused, Verdict, call, judge
 
 
-def check_value(answer, expected, mistakes=None, tolerance=0):
+def check_value(
+    answer: object, expected: object, mistakes: Mapping[str, object] | None = None, tolerance: float = 0
+) -> Verdict:
     """Check a number, a shape, a word or a list that a prediction or counting exercise asks for.
 
     The expected value is not told.
@@ -53,7 +57,7 @@ def check_value(answer, expected, mistakes=None, tolerance=0):
     return Verdict(False, f"{_short(answer)} is not right.")
 
 
-def check_exercise(chapter, number, answer):
+def check_exercise(chapter: str, number: int, answer: object) -> Verdict:
     """Check what you wrote for an exercise: ``check_exercise("resnet18", 2, parameters_by_hand)``.
 
     Args:
@@ -104,7 +108,7 @@ def _check_exercise(answer, exercise):
     return Verdict(True, f"{told} {exercise.note}".rstrip())
 
 
-def kind_of(value):
+def kind_of(value: object) -> str:
     if value is None or value is Ellipsis:
         return "None" if value is None else "an ellipsis (...)"
     if isinstance(value, bool):
@@ -120,7 +124,7 @@ def kind_of(value):
     return f"a {type(value).__name__}"
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Tensors, arrays and shapes as Python numbers and tuples; text without case and spaces."""
     if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
         value = value.tolist() if math.prod(value.shape) != 1 else value.item()
@@ -129,7 +133,7 @@ def plain(value):
     return "".join(value.split()).casefold().replace("×", "x") if isinstance(value, str) else value
 
 
-def agree(a, b, tolerance):
+def agree(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(agree(c, d, tolerance) for c, d in zip(a, b))
     if isinstance(b, bool):

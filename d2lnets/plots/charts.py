@@ -2,20 +2,26 @@
 
 import itertools
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from torch import nn
 
-from d2lnets.data import CLASSES
-from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure
-from d2lnets.tracing import show_shape
+from d2lnets.data import CLASSES, Split
+from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure, looks
+from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
+from d2lnets.training.recipe import Recipe
+from d2lnets.training.runs import Run
 
 
-def show_images(split, count=10, taken_for=None):
+def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.Tensor | None = None) -> None:
     """The first `count` images of a `Split` with the names of their classes, five in a row.
 
     Args:
@@ -33,7 +39,7 @@ def show_images(split, count=10, taken_for=None):
         plt.show()
 
 
-def plot_channels(trace):
+def plot_channels(trace: Trace) -> None:
     """Channels after every layer of a DenseNet's `Trace`: what entered the block, and what its layers appended."""
     kept, added, ticks, labels = [], [], [], []
     with figure(3.0) as axis:
@@ -58,7 +64,7 @@ def plot_channels(trace):
         axis.legend(loc="upper left", ncols=2, fontsize=8)
 
 
-def plot_memory(layers, peaks):
+def plot_memory(layers: Sequence[int], peaks: Mapping[str, Sequence[float]]) -> None:
     """Bytes over the number of layers, both on logarithmic scales.
 
     Args:
@@ -74,7 +80,7 @@ def plot_memory(layers, peaks):
         axis.legend(fontsize=8)
 
 
-def plot_links(panels):
+def plot_links(panels: Mapping[str, torch.Tensor | Sequence[Sequence[float]]]) -> None:
     """For each title, a matrix [layer, source] with a number for every link of a dense block; above the diagonal none.
 
     The sources of a layer are the block's input and the layers before it.
@@ -97,7 +103,7 @@ def plot_links(panels):
         axes[0].set_ylabel("layer")
 
 
-def plot_runs(recorded, live=None):
+def plot_runs(recorded: Sequence[Run], live: Run | None = None) -> None:
     """Accuracy by epoch: recorded runs of one network as mean and range over seeds, and a live run.
 
     Epochs of the live run count as fractions of the recorded ones, by the images that were seen.
@@ -120,7 +126,7 @@ def plot_runs(recorded, live=None):
         axis.legend(loc="lower right")
 
 
-def compare_runs(runs, path=None):
+def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
     """Validation accuracy by epoch, mean and range over the seeds, of each network in `runs`.
 
     Args:
@@ -129,9 +135,10 @@ def compare_runs(runs, path=None):
     groups = {}
     for run in runs:
         groups.setdefault((run.network, len(run.epochs)), []).append(run)
-    lines = itertools.product(("-", "--", ":", "-."), (BLUE, ORANGE, GREEN, RED, GREY))
+    styles = looks(network for network, _ in groups)
     with figure(3.6, path=path) as axis:
-        for ((network, epochs), group), (line, color) in zip(groups.items(), lines):
+        for (network, epochs), group in groups.items():
+            color, _, line = styles[network]
             values = torch.tensor([[epoch["validation_accuracy"] for epoch in run.epochs] for run in group])
             axis.plot(range(1, epochs + 1), values.mean(0), line, color=color, label=network)
             axis.fill_between(range(1, epochs + 1), values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
@@ -140,7 +147,7 @@ def compare_runs(runs, path=None):
         axis.legend(loc="lower right", fontsize=8)
 
 
-def show_feature_maps(net, image, channels=8):
+def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) -> None:
     """What an image becomes, stage by stage: the first maps that leave each child of `net`, a row a stage.
 
     A map's numbers are scaled to its own largest magnitude: blue is positive, orange negative, white zero.
@@ -170,7 +177,9 @@ def show_feature_maps(net, image, channels=8):
         plt.show()
 
 
-def plot_function_classes(x, target, fits, distances):
+def plot_function_classes(
+    x: torch.Tensor, target: torch.Tensor, fits: Mapping[str, torch.Tensor], distances: Mapping[str, Sequence[float]]
+) -> None:
     """What was measured of growing families of function classes, each drawn in its own line style.
 
     Args:
@@ -185,20 +194,20 @@ def plot_function_classes(x, target, fits, distances):
             left.plot(x, values, style[1:], color=color, label=family)
         left.set(xlabel="x", ylabel="f(x)", title="best function of $F_3$")
         left.legend(fontsize=8, loc="upper center")
-        for (family, values), (style, color) in zip(distances.items(), styles):
-            right.plot(range(1, len(values) + 1), values, style, color=color, ms=5, label=family)
-            right.set_xticks(range(1, len(values) + 1), [f"$F_{k}$" for k in range(1, len(values) + 1)])
+        for (family, apart), (style, color) in zip(distances.items(), styles):
+            right.plot(range(1, len(apart) + 1), apart, style, color=color, ms=5, label=family)
+            right.set_xticks(range(1, len(apart) + 1), [f"$F_{k}$" for k in range(1, len(apart) + 1)])
         right.set(xlabel="function class", ylabel="distance to $f^*$", title="distance", ylim=(0, None))
         right.legend(fontsize=8)
 
 
-def plot_degradation(runs, live=()):
+def plot_degradation(runs: Sequence[Mapping[str, Any]], live: Sequence[Mapping[str, Any]] = ()) -> None:
     """Training error in the degradation experiment, a dot for each seed, and of live runs beside them."""
     names = list(dict.fromkeys(run["network"] for run in runs))
     with figure(3.0) as axis:
         for place, name in enumerate(names):
             errors = [run["train_error"] for run in runs if run["network"] == name]
-            mark, color = ("o", BLUE) if name.startswith("ResNet") else ("^", ORANGE)
+            color, mark, _ = looks([name])[name]
             shifts = [0.07 * (i - (len(errors) - 1) / 2) for i in range(len(errors))]
             axis.plot([place + shift for shift in shifts], errors, mark, color=color, ms=6)
             for run in live:
@@ -214,7 +223,7 @@ def plot_degradation(runs, live=()):
         axis.legend(fontsize=8, loc="upper right")
 
 
-def show_windows(image, windows):
+def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> None:
     """Which pixels of an image one position sees: those that matter are framed, more of the color for more weight.
 
     Of the image, the part around them is shown.
@@ -223,7 +232,7 @@ def show_windows(image, windows):
         image: (H, W).
         windows: for each title, a tensor (H, W) of how much each pixel matters, 0 for not at all.
     """
-    around = sum(windows.values()).nonzero()
+    around = sum(windows.values(), torch.zeros(())).nonzero()
     (top, left), (bottom, right) = (around.amin(0) - 5.5).tolist(), (around.amax(0) + 5.5).tolist()
     with figure(WIDTH / len(windows) + 0.25, columns=len(windows)) as axes:
         for axis, (title, weights) in zip(axes, windows.items()):
@@ -236,7 +245,7 @@ def show_windows(image, windows):
             axis.spines[:].set(visible=True, color=GREY, lw=0.5)
 
 
-def plot_gradients(panels):
+def plot_gradients(panels: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
     """Norm of the loss's gradient with respect to the weights of each convolution: a panel for each title.
 
     Args:
@@ -244,10 +253,11 @@ def plot_gradients(panels):
             geometric mean over the seeds, and the range. The same names in all panels, in one order, but a panel
             may end early.
     """
-    styles = list(zip((ORANGE, BLUE, GREEN), ("--", "-", (0, (1, 1)))))
     with figure(3.4, columns=len(panels)) as axes:
         for axis, (title, series) in zip(axes, panels.items()):
-            for (name, norms), (color, line) in zip(series.items(), styles):
+            styles = looks(series)
+            for name, norms in series.items():
+                color, _, line = styles[name]
                 numbers = range(1, norms.shape[1] + 1)
                 axis.plot(numbers, norms.log().mean(0).exp(), color=color, ls=line, label=name)
                 axis.fill_between(numbers, norms.amin(0), norms.amax(0), color=color, alpha=0.2, lw=0)
@@ -260,7 +270,7 @@ def plot_gradients(panels):
         most.figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
 
 
-def plot_removals(panels):
+def plot_removals(panels: Mapping[str, tuple[float, Mapping[str, Mapping[str, float]]]]) -> None:
     """Accuracy of a trained network when one block is taken out: a panel for each network.
 
     Args:
@@ -283,16 +293,17 @@ def plot_removals(panels):
         axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
 
 
-def plot_losses(runs, level=None, label=""):
+def plot_losses(runs: Mapping[str, Run], level: float | None = None, label: str = "") -> None:
     """Training loss by step: the mean of each epoch, at its middle.
 
     Args:
         runs: a `Run` for each name in the legend.
         level: a loss to draw as a level line, called `label`.
     """
-    styles = itertools.cycle(zip((BLUE, ORANGE, GREEN, RED), ("-", "--", "-.", (0, (1, 1))), "osD^"))
+    styles = looks(runs)
     with figure(3.0) as axis:
-        for (name, run), (color, line, marker) in zip(runs.items(), styles):
+        for name, run in runs.items():
+            color, marker, line = styles[name]
             steps = math.ceil(run.examples / run.recipe["batch_size"])
             middles = [(i + 0.5) * steps for i in range(len(run.epochs))]
             losses = [epoch["train_loss"] for epoch in run.epochs]
@@ -305,7 +316,7 @@ def plot_losses(runs, level=None, label=""):
         axis.legend(loc="lower left", fontsize=8)
 
 
-def plot_rate(recipes):
+def plot_rate(recipes: Mapping[str, Recipe]) -> None:
     """The learning rate over a training, of a `Recipe` for each name in the legend."""
     with figure(2.4) as axis:
         for (name, recipe), color, line in zip(recipes.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":")):
@@ -315,7 +326,9 @@ def plot_rate(recipes):
         axis.legend()
 
 
-def plot_scores(rows, label="validation accuracy", base=None):
+def plot_scores(
+    rows: Mapping[str, Sequence[float]], label: str = "validation accuracy", base: str | None = None
+) -> None:
     """A row for each name, from the top down, and in it a dot for each run and a bar at their mean.
 
     Args:
@@ -336,7 +349,9 @@ def plot_scores(rows, label="validation accuracy", base=None):
         axis.grid(False, axis="y")
 
 
-def plot_costs(scores, costs, label="test accuracy"):
+def plot_costs(
+    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Mapping[str, float]], label: str = "test accuracy"
+) -> None:
     """The scores of networks beside what each costs: a panel for each cost, a mark for each network.
 
     Args:
@@ -345,11 +360,12 @@ def plot_costs(scores, costs, label="test accuracy"):
         label: what the scores are.
     """
     rows = math.ceil(len(costs) / 2)
-    styles = list(zip((BLUE, ORANGE, GREEN, RED, GREY) * 2, "os^DvPX<>*"))
+    styles = looks(scores)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.7), sharey=True, squeeze=False)
         for axis, (name, of) in zip(axes.flat, costs.items()):
-            for (network, values), (color, mark) in zip(scores.items(), styles):
+            for network, values in scores.items():
+                color, mark, _ = styles[network]
                 mean = sum(values) / len(values)
                 error = [[mean - min(values)], [max(values) - mean]]
                 axis.errorbar(
@@ -366,7 +382,7 @@ def plot_costs(scores, costs, label="test accuracy"):
         plt.show()
 
 
-def plot_confusion(counts):
+def plot_confusion(counts: torch.Tensor) -> None:
     """How many images of each class (rows) were taken for each class (columns), in percent of the row.
 
     Args:

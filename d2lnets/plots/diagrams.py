@@ -7,10 +7,10 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
 from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure
-from d2lnets.tracing import show_shape
+from d2lnets.tracing import Trace, show_shape
 
 
-def draw_residual():
+def draw_residual() -> None:
     """The residual block: with the identity as shortcut, and with a 1x1 convolution."""
     first, *rest = ["3×3 conv", "batch norm", "ReLU", "3×3 conv", "batch norm"]
     with figure(4.4, columns=2) as axes:
@@ -18,7 +18,7 @@ def draw_residual():
         _draw_block(axes[1], "stride 2, more channels", [first + ", stride 2", *rest], ["1×1 conv\nstride 2"])
 
 
-def draw_activation_orders():
+def draw_activation_orders() -> None:
     """The block of 2015 and the pre-activation block of 2016 (He et al. 2016b, Fig. 1)."""
     before = ["3×3 conv", "batch norm", "ReLU", "3×3 conv", "batch norm"]
     after = ["batch norm", "ReLU", "3×3 conv", "batch norm", "ReLU", "3×3 conv"]
@@ -27,7 +27,7 @@ def draw_activation_orders():
         _draw_block(axes[1], "pre-activation", after, relu=False)
 
 
-def draw_bottleneck():
+def draw_bottleneck() -> None:
     """Two 3x3 convolutions, the identity block and the convolutional block (He et al. 2016, Fig. 5).
 
     Channels are those of conv2_x, and of the first block of conv3_x. Narrow boxes work on few channels.
@@ -46,7 +46,7 @@ def draw_bottleneck():
         _draw_block(axes[2], "convolutional block", changing, ["1×1 conv\nstride 2", "batch norm"], range(1, 6))
 
 
-def draw_later_blocks():
+def draw_later_blocks() -> None:
     """The blocks of ResNeXt, SENet and ConvNeXt (Xie et al. 2017, Hu et al. 2018, Liu et al. 2022)."""
 
     def bottleneck(middle, *last):
@@ -59,7 +59,7 @@ def draw_later_blocks():
         _draw_block(axes[2], "ConvNeXt", convnext, slots=9, relu=False)
 
 
-def draw_inception():
+def draw_inception() -> None:
     """The Inception block with the channels of inception_3a; narrow boxes reduce (Szegedy et al. 2015, Fig. 2b)."""
     paths = [
         [("1×1 conv\n192 → 64", 2.0)],
@@ -137,7 +137,7 @@ def _arrow(axis, points, color="black"):
     )
 
 
-def draw_dense_block(in_channels=64, growth_rate=32, layers=4):
+def draw_dense_block(in_channels: int = 64, growth_rate: int = 32, layers: int = 4) -> None:
     """A dense block as rows of channels: each layer reads a whole row and appends to it (Huang et al. 2017, Fig. 1)."""
     widths = [in_channels + i * growth_rate for i in range(layers + 1)]
     scale, step = 6 / widths[-1], 1.75
@@ -161,7 +161,7 @@ def draw_dense_block(in_channels=64, growth_rate=32, layers=4):
                 axis.text(scale * in_channels / 2 - 0.1, y - step / 2, "kept", ha="right", va="center", fontsize=8)
 
 
-def draw_network(trace):
+def draw_network(trace: Trace) -> None:
     """A `Trace` as boxes, at most seven in a row, in the order of the stages.
 
     Height and depth of a box grow with the map's size, width with the channels: both on a root scale,
@@ -210,7 +210,7 @@ class _Box:
         axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=7.5)
 
 
-def draw_function_classes():
+def draw_function_classes() -> None:
     """Six growing sets of functions and the target f*: nested, and not nested. A dot is the point nearest to f*."""
     star, radii = (4.2, 2.9), (0.55, 1.0, 1.45, 1.9, 2.35, 2.8)
     nested = [(0.35 * radius - 0.7, 0.2 * radius - 0.3) for radius in radii]

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -14,11 +15,11 @@ from torch import nn
 from d2lnets.data import Split, seeded
 from d2lnets.tracing import trace_shapes
 from d2lnets.training.loop import Trainer, pick_device, precision
-from d2lnets.training.recipe import BOOK
+from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import Table
 
 
-def seconds(work, device, repeats=5):
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> tuple[list[float], list[float]]:
     """Seconds by the clock and seconds of computing that ``work()`` takes: two lists, after one call to warm up."""
     wait = torch.accelerator.synchronize if device.type != "cpu" else lambda: None
     work()
@@ -33,14 +34,16 @@ def seconds(work, device, repeats=5):
     return clock, cpu
 
 
-def random_images(examples, device="cpu"):
+def random_images(examples: int, device: torch.device | str = "cpu") -> Split:
     """A `Split` of noise, 28x28: speed does not depend on what is on the images."""
     generator = seeded(0)
     images = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8, generator=generator)
     return Split(images, torch.randint(0, 10, (examples,), generator=generator)).to(device)
 
 
-def stepper(net, recipe=BOOK, device=None):
+def stepper(
+    net: nn.Module, recipe: Recipe = BOOK, device: torch.device | str | None = None
+) -> Callable[[], torch.Tensor]:
     """A function without arguments that trains `net` for one step of `recipe`, data included."""
     trainer = Trainer(net, recipe, device=device)
     split = random_images(recipe.batch_size, trainer.device)
@@ -49,13 +52,15 @@ def stepper(net, recipe=BOOK, device=None):
     return lambda: trainer.step(split, batch, recipe.lr, draws)
 
 
-def convolution_peak(device=None, mixed_precision=True):
+def convolution_peak(device: torch.device | str | None = None, mixed_precision: bool = True) -> float:
     """Most floating-point operations a second that a 3x3 convolution reaches here, forward and backward together.
 
     The best of three layers of ResNet-18, in the precision that training uses.
     """
     device = pick_device(device)
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision and precision(device), torch.float32)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+        precision(device) if mixed_precision else "no", torch.float32
+    )
     best = 0.0
     for channels, size in ((32, 28), (64, 14), (64, 24), (128, 12)):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=kind)
@@ -75,7 +80,9 @@ def _convolve_and_back(conv, x, gradient):
     return torch.autograd.grad(conv(x), (x, conv.weight), gradient)
 
 
-def training_speed(net, recipe=BOOK, device=None):
+def training_speed(
+    net: nn.Module, recipe: Recipe = BOOK, device: torch.device | str | None = None
+) -> tuple[float, float]:
     """Images a second that a network trains on, and billions of floating-point operations a second."""
     device = pick_device(device)
     size = recipe.image_size or 28
@@ -92,12 +99,12 @@ def _profile(work, **options):
     return profile
 
 
-def time_by_operation(work):
+def time_by_operation(work: Callable[[], object]) -> dict[str, float]:
     """Microseconds that ``work()`` spends on the CPU in each of PyTorch's operations, without those that it calls."""
     return {event.key: event.self_cpu_time_total for event in _profile(work).key_averages()}
 
 
-def peak_of_tensors(work):
+def peak_of_tensors(work: Callable[[], object]) -> int:
     """Most bytes of tensors alive at once while ``work()`` runs, of those made in it, on the CPU."""
     profile = _profile(work, profile_memory=True)
     alive = most = 0
@@ -115,11 +122,11 @@ class Benchmark:
         results: everything, as it is stored.
     """
 
-    def __init__(self, path=None):
+    def __init__(self, path: Path | str | None = None) -> None:
         path = Path(__file__).with_name("benchmark.json") if path is None else Path(path)
         self.results = json.loads(path.read_text())
 
-    def speed(self, title):
+    def speed(self, title: str) -> Table:
         """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``.
 
         The last column is the time of each as a multiple of the fastest's.
@@ -138,12 +145,12 @@ class Benchmark:
         ]
         return Table(["", "images/s", "range", "CPU-ms an image", "time, fastest 1"], rows, ["", ">", ">", ">", ">"])
 
-    def peak(self):
+    def peak(self) -> Table:
         """The part of the fastest convolution's operations a second that training steps reach."""
         rows = [[*name.split(": "), part] for name, part in self.results["peak"]["fraction"].items()]
         return Table(["training step", "by", "of the peak"], rows, ["", "", ".0%"])
 
-    def accuracy(self):
+    def accuracy(self) -> Table:
         """Seconds of computing to a test accuracy, by d2l's recipe and by the book's; above a bound where d2l's run
         never got there, and nothing where ours did not."""
         rows = []
@@ -156,7 +163,7 @@ class Benchmark:
         headers = ["mark", "epochs, d2l", "CPU-s, d2l", "epochs, ours", "test, ours", "CPU-s, ours", "d2l / ours"]
         return Table(headers, rows, ["", ">", ">", "d", ".1%", ",.0f", ">"])
 
-    def memory(self):
+    def memory(self) -> Table:
         """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""
         rows = [
             [network, name, result["peak_bytes"] / 1e6, result["seconds"]]
@@ -165,12 +172,12 @@ class Benchmark:
         ]
         return Table(["network", "step", "peak MB", "seconds"], rows, ["", "", ",.0f", ".2f"])
 
-    def start(self):
+    def start(self) -> Table:
         """Seconds from the start of Python."""
         rows = [[name, row["median"], *row["range"]] for name, row in self.results["start"].items()]
         return Table(["program", "seconds", "lowest", "highest"], rows, ["", ".1f", ".1f", ".1f"])
 
-    def bars(self):
+    def bars(self) -> Table:
         """What was promised, and the ratios of this run."""
         rows = [[bar["what"], _digits(bar["value"]), f"{bar['is']} {bar['bound']:g}"] for bar in self.results["bars"]]
         return Table(["ratio, or accuracy", "here", "promised"], rows, ["", ">", ">"])

@@ -8,9 +8,12 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from d2lnets.files import CheckpointError, write
 from d2lnets.training import parallel
+from d2lnets.training.runs import Run
 
 
 @dataclass
@@ -39,18 +42,26 @@ class Checkpoint:
 
     FORMAT = 2
 
-    def __init__(self, path, run, net, optimizers, average=None, scaler=None):
+    def __init__(
+        self,
+        path: Path | str | None,
+        run: Run,
+        net: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        average: AveragedModel | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         self.path = None if path is None else Path(path)
         self.run, self.net, self.optimizers, self.average, self.scaler = run, net, optimizers, average, scaler
         self.progress = Progress()
         self.saved = time.monotonic()
 
     @property
-    def age(self):
+    def age(self) -> float:
         """Seconds since the last save."""
         return time.monotonic() - self.saved
 
-    def save(self):
+    def save(self) -> None:
         """Write the file, in the first process.
 
         Raises:
@@ -71,7 +82,7 @@ class Checkpoint:
         }
         write(self.path, safetensors.torch.save(tensors, {"d2lnets": json.dumps(head, default=float)}))
 
-    def open(self, resume=False):
+    def open(self, resume: bool = False) -> None:
         """Begin: see that the file can be written, and restore what it holds if `resume`.
 
         Raises:

@@ -5,32 +5,27 @@ Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from d2lnets.data import Split
-from d2lnets.resnet import cifar_resnet
+from d2lnets.data import FashionMNIST, Split
+from d2lnets.networks import build
 from d2lnets.training.loop import evaluate, fit
 from d2lnets.training.recipe import Recipe
 
 RECORDED = Path(__file__).with_name("degradation.json")
 
-NETWORKS = {  # half as wide as in the paper
-    "plain-20": partial(cifar_resnet, 20, width=8, residual=False),
-    "plain-56": partial(cifar_resnet, 56, width=8, residual=False),
-    "ResNet-20": partial(cifar_resnet, 20, width=8),
-    "ResNet-56": partial(cifar_resnet, 56, width=8),
-}
+NAMES = ("plain20-thin", "plain56-thin", "resnet20-thin", "resnet56-thin")  # half as wide as in the paper
 
 RECIPE = Recipe(  # nothing that keeps the training error from zero: no augmentation, no label smoothing
     epochs=8, lr=0.1, weight_decay=1e-4, label_smoothing=0.0, flip=False, flip_test=False, mixed_precision=False
 )
 
 
-def halved(data, examples):
+def halved(data: FashionMNIST, examples: int) -> FashionMNIST:
     """The first `examples` training and test images of Fashion-MNIST, squares of 2x2 pixels averaged.
 
     Shapes: images (N, 1, 28, 28) -> (N, 1, 14, 14), uint8. Nothing is left for validation.
@@ -40,12 +35,14 @@ def halved(data, examples):
     return replace(data, train=halve(data.train), validation=halve(data.validation[:0]), test=halve(test))
 
 
-def halve(split):
+def halve(split: Split) -> Split:
     return Split(F.avg_pool2d(split.images.float(), 2).round().to(torch.uint8), split.labels)
 
 
-def measure(network, data, seed=0, recipe=RECIPE, device=None):
-    """Train the network of that name in `NETWORKS`, and measure it in eval mode.
+def measure(
+    network: str, data: FashionMNIST, seed: int = 0, recipe: Recipe = RECIPE, device: torch.device | str | None = None
+) -> dict[str, Any]:
+    """Train the network of that name, see `NAMES`, and measure it in eval mode.
 
     Args:
         data: as `halved` returns.
@@ -56,7 +53,7 @@ def measure(network, data, seed=0, recipe=RECIPE, device=None):
         as they were trained on, batch norm in training mode), and ``cpu_seconds`` of training.
     """
     torch.manual_seed(seed)
-    net = NETWORKS[network]()
+    net = build(network)
     run = fit(net, data, recipe, seed, device)
     return {
         "network": network,
@@ -68,7 +65,7 @@ def measure(network, data, seed=0, recipe=RECIPE, device=None):
     }
 
 
-def load(path=RECORDED):
+def load(path: Path = RECORDED) -> dict[str, Any]:
     """What ``tools/degradation.py`` recorded: a dict with ``recipe``, ``examples``, ``machine``, ``versions``
     and ``runs``, a list of what `measure` returned."""
     return json.loads(path.read_text())

@@ -1,16 +1,20 @@
 """A training step as one CUDA graph: the GPU is told once what to do, and then only to do it again."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 
-from d2lnets.data import draw_moves, seeded
+from d2lnets.data import Split, draw_moves, seeded
+
+if TYPE_CHECKING:
+    from d2lnets.training.loop import Trainer
 
 WARM = 3  # steps before the capture, in which libraries choose their algorithms
 
 
 @lru_cache(maxsize=64)
-def moves(seed, epoch, sizes, shift, flip):
+def moves(seed: int, epoch: int, sizes: tuple[int, ...], shift: int, flip: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """What `draw_moves` draws for all batches of an epoch; the same for all trainings with this seed."""
     draws = [draw_moves(size, seeded(seed, epoch, step), shift, flip) for step, size in enumerate(sizes, 1)]
     return torch.cat([shifts for shifts, _ in draws], dim=1), torch.cat([mirrored for _, mirrored in draws])
@@ -23,11 +27,12 @@ class Graph:
         capturing: whether `learn` is being captured, and not run.
     """
 
-    def __init__(self, trainer):
+    def __init__(self, trainer: "Trainer") -> None:
         self.trainer, self.device = trainer, trainer.device
-        self.graph, self.capturing, self.warm = None, False, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.capturing, self.warm = False, 0
 
-    def start_epoch(self, train, batches, rates, epoch):
+    def start_epoch(self, train: Split, batches: list[torch.Tensor], rates: list[float], epoch: int) -> None:
         """Put on the device what the steps of an epoch need: order, augmentation, rates."""
         trainer = self.trainer
         torch.manual_seed(seeded(trainer.seed, epoch, 0, 1).initial_seed())  # for dropout
@@ -48,7 +53,7 @@ class Graph:
             for name, table in tables.items():
                 self.tables[name].copy_(table)
 
-    def step(self, number):
+    def step(self, number: int) -> torch.Tensor:
         """Do step `number` of the epoch, from 0; what `Trainer.learn` returned."""
         if self.graph is None and self.warm >= WARM:
             self._capture()

@@ -6,8 +6,10 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,12 +18,12 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from d2lnets.data import Split, batch_indices, batches, draw_moves, moved, seeded
+from d2lnets.data import FashionMNIST, Split, batch_indices, batches, draw_moves, moved, seeded
 from d2lnets.training import parallel
 from d2lnets.training.checkpoint import Checkpoint, Progress
 from d2lnets.training.graph import Graph
 from d2lnets.training.optimizers import optimizers
-from d2lnets.training.recipe import BOOK, PLAIN
+from d2lnets.training.recipe import BOOK, PLAIN, Recipe
 from d2lnets.training.runs import Run, machine, peak_memory, start_peak_memory, versions
 
 SAVE_SECONDS = 120  # between two saves within an epoch
@@ -44,14 +46,15 @@ class Interrupted(KeyboardInterrupt):
     """A training was stopped by the user, after its state was saved."""
 
 
-def pick_device(device=None):
+def pick_device(device: torch.device | str | None = None) -> torch.device:
     """`device` as a ``torch.device``; without one the accelerator (CUDA, MPS, ...) where there is one, else the CPU."""
     if device is not None:
         return torch.device(device)
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
-def precision(device):
+def precision(device: torch.device) -> str:
     """In what a network is best trained on a device: ``"bf16"``, ``"fp16"``, or ``"no"`` for float32.
 
     A CPU gets bf16 only with matrix units for it (Intel's AMX); others compute it more slowly than float32.
@@ -62,19 +65,19 @@ def precision(device):
 
 
 def fit(
-    net,
-    data,
-    recipe=BOOK,
-    seed=0,
-    device=None,
-    checkpoint=None,
-    resume=False,
-    steps=None,
-    compile=False,
-    name="",
-    graph=False,
-    after_epoch=None,
-):
+    net: nn.Module,
+    data: FashionMNIST,
+    recipe: Recipe = BOOK,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    steps: int | None = None,
+    compile: bool = False,
+    name: str = "",
+    graph: bool = False,
+    after_epoch: Callable[[Run, nn.Module], object] | None = None,
+) -> Run:
     """Train `net` in place on ``data.train``; score ``data.validation`` after every epoch.
 
     With the same weights, `seed`, machine, threads and versions the numbers come out the same. Order,
@@ -120,7 +123,15 @@ def fit(
 class Trainer:
     """The loop of `fit`: `step` is what happens to a batch, `training` what happens around the steps."""
 
-    def __init__(self, net, recipe=BOOK, seed=0, device=None, compile=False, graph=False):
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe = BOOK,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        compile: bool = False,
+        graph: bool = False,
+    ) -> None:
         if recipe.xavier:
             draw_xavier(net)
         device = pick_device(device)
@@ -128,7 +139,7 @@ class Trainer:
             keep_freed_memory()
         self.accelerator = parallel.start(device, precision(device) if recipe.mixed_precision else "no", compile)
         self.device = self.accelerator.device
-        self.net, self.recipe, self.seed = net.to(self.device, memory_format=torch.channels_last), recipe, seed
+        self.net, self.recipe, self.seed = net.to(self.device).to(memory_format=torch.channels_last), recipe, seed
         self.average = None
         if recipe.average is not None:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -140,7 +151,9 @@ class Trainer:
             nn.Sequential(net), *optimizers(net, recipe, fused=self.graph is not None)
         )
 
-    def step(self, train, batch, rate, draws):
+    def step(
+        self, train: Split, batch: torch.Tensor, rate: float | torch.Tensor, draws: torch.Generator
+    ) -> torch.Tensor:
         """Learn from the examples that `batch` numbers, with the learning rate `rate`.
 
         Args:
@@ -155,12 +168,12 @@ class Trainer:
                 group["lr"] = rate
         return self.learn(train, batch, moves)
 
-    def draw_moves(self, count, draws):
+    def draw_moves(self, count: int, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
         """What the recipe's augmentation draws for so many examples; None without augmentation."""
         recipe = self.recipe
         return draw_moves(count, draws, recipe.shift, recipe.flip) if recipe.shift or recipe.flip else None
 
-    def learn(self, train, batch, moves):
+    def learn(self, train: Split, batch: torch.Tensor, moves: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
         """One step with the rate that the optimisers have; everything here can be captured in a CUDA graph."""
         images, labels = train.images[batch], train.labels[batch]
         if moves is not None:
@@ -190,7 +203,15 @@ class Trainer:
             if not buffer.is_floating_point():
                 mean.copy_(buffer)  # whole numbers have no moving average
 
-    def training(self, data, checkpoint=None, resume=False, steps=None, name="", after_epoch=None):
+    def training(
+        self,
+        data: FashionMNIST,
+        checkpoint: Path | str | None = None,
+        resume: bool = False,
+        steps: int | None = None,
+        name: str = "",
+        after_epoch: Callable[[Run, nn.Module], object] | None = None,
+    ) -> Iterator[Run]:
         """Train to the recipe's end, or to `steps` steps; yield the `Run` so far while the device is at work."""
         recipe, net = self.recipe, self.net
         train, validation = data.train.to(self.device), data.validation.to(self.device)
@@ -306,7 +327,7 @@ class Trainer:
         state.save()
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Ask the C library not to return freed memory to the system, which zeroes it before it gives it again.
 
     Every step frees and allocates the same large tensors. Costs memory, up to the peak. Linux with glibc only.
@@ -317,7 +338,7 @@ def keep_freed_memory():
         libc.mallopt(m_mmap_max, 0)
 
 
-def draw_xavier(net):
+def draw_xavier(net: nn.Module) -> None:
     """Draw the weights of convolutions and linear layers uniformly, as d2l does (Glorot and Bengio 2010).
 
     The caller's random state decides, and is left alone.
@@ -328,7 +349,7 @@ def draw_xavier(net):
                 nn.init.xavier_uniform_(module.weight)
 
 
-def require_finite(loss, where, recipe):
+def require_finite(loss: float, where: str, recipe: Recipe) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss is {loss} {where}: start again from fresh weights, with an lr below {recipe.lr:g}"
@@ -336,7 +357,7 @@ def require_finite(loss, where, recipe):
 
 
 @contextmanager
-def enough_memory(recipe, device):
+def enough_memory(recipe: Recipe, device: torch.device | str | None) -> Iterator[None]:
     """Say what to do when the device's memory runs out."""
     try:
         yield
@@ -350,13 +371,13 @@ def enough_memory(recipe, device):
         ) from error
 
 
-def own_random_state(device):
+def own_random_state(device: torch.device) -> AbstractContextManager[None]:
     """Inside the ``with`` block random draws do not touch the caller's, on the CPU and on the device."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else [])
 
 
 @contextmanager
-def stop_signal(checkpoint):
+def stop_signal(checkpoint: Path | str | None) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets inside the ``with`` block, where there is a checkpoint to save to."""
     stop = threading.Event()
     main = threading.current_thread() is threading.main_thread()
@@ -370,7 +391,13 @@ def stop_signal(checkpoint):
 
 
 @torch.no_grad()
-def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
+def evaluate(
+    net: nn.Module,
+    split: Split,
+    device: torch.device | str | None = None,
+    recipe: Recipe = PLAIN,
+    batch_size: int | None = None,
+) -> Score:
     """The `Score` of `net` on a split, in eval mode and float32; the network's mode is restored.
 
     Args:
@@ -401,7 +428,7 @@ def evaluate(net, split, device=None, recipe=PLAIN, batch_size=None):
 
 
 @contextmanager
-def eval_mode(net):
+def eval_mode(net: nn.Module) -> Iterator[nn.Module]:
     """Eval mode inside the ``with`` block; every module's own mode again after it."""
     modes = {module: module.training for module in net.modules()}
     net.eval()

@@ -1,8 +1,13 @@
 """The optimisers that a recipe names: SGD, AdamW, and Muon for convolutions."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import nn
+from torch.optim.optimizer import ParamsT
+
+from d2lnets.training.recipe import Recipe
 
 
 class Muon(torch.optim.Optimizer):
@@ -12,11 +17,13 @@ class Muon(torch.optim.Optimizer):
     2025, so that a step is as large as one of AdamW. ``torch.optim.Muon`` computes the same, but takes matrices only.
     """
 
-    def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):
+    def __init__(
+        self, params: ParamsT, lr: float | torch.Tensor, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # calls none
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for weight in group["params"]:
@@ -32,7 +39,7 @@ class Muon(torch.optim.Optimizer):
                 weight.sub_(lr * scale * update.view(weight.shape))
 
 
-def orthogonal(matrix):
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """About U V^T of a matrix U S V^T: five Newton-Schulz steps bring the singular values between 0.7 and 1.2.
 
     Shapes: (M, N) -> (M, N), computed in bf16.
@@ -47,17 +54,16 @@ def orthogonal(matrix):
     return (x.T if tall else x).to(matrix.dtype)
 
 
-def optimizers(net, recipe, fused=False):
+def optimizers(net: nn.Module, recipe: Recipe, fused: bool = False) -> list[torch.optim.Optimizer]:
     """The optimisers of a recipe for a network, one or two.
 
     Args:
         fused: one kernel a step on a GPU, with the rate as a tensor there, which a CUDA graph can read again.
     """
     weights = [weight for weight in net.parameters() if weight.requires_grad]
-    lr, fast = recipe.lr, {}
+    lr: float | torch.Tensor = recipe.lr
     if fused:
         lr = torch.tensor(recipe.lr, device=weights[0].device)
-        fast = {"fused": True}
 
     def groups(weights):
         if recipe.decay_all:
@@ -73,11 +79,13 @@ def optimizers(net, recipe, fused=False):
             recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
-            **fast,
+            fused=fused or None,
         )
         return [sgd]
     kernels = [weight for weight in weights if weight.dim() == 4] if recipe.optimizer == "muon" else []
     rest = [weight for weight in weights if all(weight is not kernel for kernel in kernels)]
-    capturable = {"capturable": True} if fused else {}
     found = [Muon(kernels, lr, recipe.momentum, recipe.weight_decay)] if kernels else []
-    return [*found, torch.optim.AdamW(groups(rest), lr, weight_decay=recipe.weight_decay, **fast, **capturable)]
+    return [
+        *found,
+        torch.optim.AdamW(groups(rest), lr, weight_decay=recipe.weight_decay, fused=fused or None, capturable=fused),
+    ]

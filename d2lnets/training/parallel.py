@@ -2,15 +2,20 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import TqdmWarning
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-def start(device, precision="no", compile=False):
+
+def start(device: torch.device, precision: str = "no", compile: bool = False) -> "Accelerator":
     """An ``accelerate.Accelerator`` for a device, and for the processes that a launcher started."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)  # it looks for notebook widgets, which nobody needs
@@ -30,7 +35,7 @@ def start(device, precision="no", compile=False):
     return accelerator
 
 
-def finish():
+def finish() -> None:
     """Let go of Accelerate's state, which all of a process shares: the next training may be on another device."""
     from accelerate.state import AcceleratorState, GradientState
 
@@ -42,22 +47,22 @@ def _launched():
     return "LOCAL_RANK" in os.environ
 
 
-def processes():
+def processes() -> int:
     """How many there are; 1 without a launcher."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def rank():
+def rank() -> int:
     """The number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def is_first():
+def is_first() -> bool:
     """Whether this is the process that writes files and shows progress."""
     return rank() == 0
 
 
-def share(batch):
+def share(batch: torch.Tensor) -> torch.Tensor:
     """This process's part of a batch, such that every example is in exactly one part.
 
     Shapes: (N, ...) -> (about N / processes, ...).
@@ -65,18 +70,18 @@ def share(batch):
     return batch[rank() :: processes()] if processes() > 1 else batch
 
 
-def total(tensor):
+def total(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of `tensor` over all processes."""
     if processes() > 1:
         distributed.all_reduce(tensor)
     return tensor
 
 
-def differs(numbers):
+def differs(numbers: list[int]) -> bool:
     """Whether any of these numbers is not the same in all processes."""
     if processes() == 1:
         return False
-    gathered = [None] * processes()
+    gathered: list[list[int] | None] = [None] * processes()
     distributed.all_gather_object(gathered, numbers)
     return any(each != numbers for each in gathered)
 
@@ -142,7 +147,7 @@ _JOINT = {
 
 
 @contextmanager
-def joint(net):
+def joint(net: nn.Module) -> Iterator[None]:
     """Inside the ``with`` block a network's batch norms are over all processes.
 
     Raises:
@@ -153,8 +158,8 @@ def joint(net):
         norms = [each for each in net.modules() if isinstance(each, _BatchNorm) and type(each) is not nn.SyncBatchNorm]
     for norm in norms:
         if type(norm) not in _JOINT:
-            kind = type(norm).__name__
-            raise ValueError(f"cannot train {kind} in several processes: use nn.BatchNorm2d, or one process")
+            name = type(norm).__name__
+            raise ValueError(f"cannot train {name} in several processes: use nn.BatchNorm2d, or one process")
     kinds = [type(norm) for norm in norms]
     for norm, kind in zip(norms, kinds):
         norm.__class__ = _JOINT[kind]

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, fields
 from numbers import Integral
 
+import torch
+
 from d2lnets.arguments import require_number, require_positive
 from d2lnets.data import enlarge, normalize
 
@@ -63,7 +65,7 @@ class Recipe:
     mixed_precision: bool = True
     score_test: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_positive(epochs=self.epochs, batch_size=self.batch_size)
         for name in ("lr", "clip"):
             require_number(getattr(self, name), name, above=0, optional=name != "lr")
@@ -76,13 +78,13 @@ class Recipe:
         require_number(self.weight_decay, "weight_decay", least=0)
         for name in ("shift", "image_size"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Integral) and value >= (name == "image_size")):
+            if value is not None and not (isinstance(value, Integral) and int(value) >= (name == "image_size")):
                 raise ValueError(f"{name} must be a whole number of pixels, got {value!r}")
         for field in fields(self):
             if field.type is bool and not isinstance(getattr(self, field.name), bool):
                 raise ValueError(f"{field.name} must be True or False, got {getattr(self, field.name)!r}")
 
-    def __str__(self):
+    def __str__(self) -> str:
         """How it departs from the recipe of this module that it is nearest to, as in ``d2l epochs=14``."""
         name, departures = min(
             (
@@ -93,14 +95,14 @@ class Recipe:
         )
         return " ".join([name, *(f"{each}={getattr(self, each)}" for each in departures)])
 
-    def rate(self, progress):
+    def rate(self, progress: float) -> float:
         """The learning rate when the fraction `progress` of all steps is done."""
         if progress < self.warmup:
             return self.lr * (progress / self.warmup)
         left = (1 - progress) / (1 - self.warmup)
         return self.lr * {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "none": 1.0}[self.decay]
 
-    def prepare(self, images):
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images as the network gets them, float32.
 
         Shapes: (N, 1, H, W) -> (N, 1, image_size, image_size).

@@ -6,12 +6,14 @@ import os
 import platform
 import sys
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from numbers import Real
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from tabulate import tabulate
@@ -20,20 +22,24 @@ from d2lnets.files import write
 from d2lnets.training import parallel
 from d2lnets.training.recipe import BOOK, Recipe
 
+if TYPE_CHECKING:
+    from d2lnets.training.checkpoint import Progress
+    from d2lnets.training.loop import Score
+
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 RECORDED = Path(__file__).parent / "recorded"
 
 
-def pack(numbers):
+def pack(numbers: torch.Tensor) -> str:
     """Whole numbers from 0 to 255, a tensor, as text: a byte each, compressed, in base 64."""
     return base64.b64encode(zlib.compress(numbers.to(torch.uint8).cpu().numpy().tobytes(), 9)).decode()
 
 
-def unpack(text):
+def unpack(text: str) -> torch.Tensor:
     """What `pack` packed, as a flat uint8 tensor."""
     return torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(text))), dtype=torch.uint8)
 
@@ -64,22 +70,22 @@ class Run:
     """
 
     network: str
-    recipe: dict
+    recipe: dict[str, Any]
     seed: int
     examples: int
     parameters: int
     precision: str
-    machine: dict
-    versions: dict
-    first_losses: list = field(default_factory=list)
-    epochs: list = field(default_factory=list)
+    machine: dict[str, str | int | None]
+    versions: dict[str, str]
+    first_losses: list[float] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     peak_memory: int = 0
-    test: dict | None = None
-    errors: dict = field(default_factory=dict)
+    test: dict[str, float] | None = None
+    errors: dict[str, str] = field(default_factory=dict)
 
     FORMAT = 3
 
-    def add_epoch(self, progress, score):
+    def add_epoch(self, progress: "Progress", score: "Score | None") -> None:
         """Append an epoch: its `Progress` at the end, and the `Score` on the validation images, or None."""
         self.epochs.append(
             {
@@ -93,27 +99,27 @@ class Run:
         )
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Of training, without validation."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
-    def cpu_seconds(self):
+    def cpu_seconds(self) -> float:
         """Of training, over all threads and processes, without validation."""
         return sum(epoch["cpu_seconds"] for epoch in self.epochs)
 
     @property
-    def images_per_second(self):
+    def images_per_second(self) -> float:
         """Of training, by the clock."""
         return self.examples * len(self.epochs) / self.seconds if self.epochs else 0.0
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write the run to a JSON file; the file is whole or not there."""
         content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
         write(Path(path), (content + "\n").encode())
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote.
 
         Raises:
@@ -144,14 +150,14 @@ class Run:
         ]
         return tabulate(rows, headers, tablefmt=style, floatfmt=(*[".3f"] * 5, ".1f"), missingval="-")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._table("simple")
 
     def _repr_html_(self):
         return self._table("html")
 
 
-def load_runs(network, recipe=BOOK):
+def load_runs(network: str, recipe: Recipe = BOOK) -> list[Run]:
     """The recorded runs of a network by a recipe, full trainings that ship with the package, one for each seed.
 
     Raises:
@@ -168,7 +174,7 @@ def load_runs(network, recipe=BOOK):
     raise ValueError(f"no recorded runs of {network!r}; there are runs of {known}")
 
 
-def load_all(folder=None):
+def load_all(folder: Path | str | None = None) -> list[Run]:
     """All runs in a folder; without one, those that ship with the package.
 
     Raises:
@@ -188,9 +194,9 @@ class Table:
         formats: for each column how its numbers are written, as in ``format``.
     """
 
-    headers: list
-    rows: list
-    formats: list
+    headers: list[str]
+    rows: list[list[str | float | None]]
+    formats: list[str]
 
     def _table(self, style):
         rows = [
@@ -200,25 +206,25 @@ class Table:
         right = ["right" if spec else "left" for spec in self.formats]
         return tabulate(rows, self.headers, tablefmt=style, missingval="-", colalign=right, disable_numparse=True)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._table("simple")
 
     def _repr_html_(self):
         return self._table("html")
 
 
-def compare(runs):
+def compare(runs: Iterable[Run]) -> Table:
     """A `Table` of recorded runs, a row for each network and recipe, the most accurate first.
 
     Accuracies, seconds and memory are means over the seeds, s.d. is the standard deviation of the test accuracy.
     """
-    groups = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.network, json.dumps(run.recipe)), []).append(run)
-    rows = []
+    rows: list[list[Any]] = []
     for (network, _), group in groups.items():
         tests = [run.test["accuracy"] for run in group if run.test]
-        last = [run.epochs[-1]["validation_accuracy"] if run.epochs else None for run in group]
+        last: list[Any] = [run.epochs[-1]["validation_accuracy"] if run.epochs else None for run in group]
         rows.append(
             [
                 network,
@@ -235,10 +241,11 @@ def compare(runs):
         )
     headers = ["network", "recipe", "parameters", "seeds", "validation", "test", "s.d.", "CPU-s", "images/s", "peak MB"]
     formats = ["", "", ",", "d", ".4f", ".4f", ".4f", ",.0f", ",.0f", ",.0f"]
-    return Table(headers, sorted(rows, key=lambda row: -(row[5] or 0)), formats)
+    rows.sort(key=lambda row: -(row[5] or 0))
+    return Table(headers, rows, formats)
 
 
-def start_peak_memory(device):
+def start_peak_memory(device: torch.device) -> None:
     """Let `peak_memory` count from here, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -247,7 +254,7 @@ def start_peak_memory(device):
             Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory(device):
+def peak_memory(device: torch.device) -> int:
     """Most bytes in use at a time: on a GPU those allocated there, else the size of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -259,7 +266,7 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def machine(device):
+def machine(device: torch.device) -> dict[str, str | int | None]:
     """What this process runs on: processor, cores, threads, processes, device, operating system."""
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
@@ -276,6 +283,6 @@ def machine(device):
     }
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Of Python and the libraries that make the numbers."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("torch", "d2lnets")}

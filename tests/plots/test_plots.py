@@ -1,6 +1,7 @@
 """Figures say what they should, and their texts stay apart and inside."""
 
 import math
+import re
 from itertools import combinations, pairwise
 
 import matplotlib
@@ -11,6 +12,7 @@ import torch
 import d2lnets
 from d2lnets import plots
 from d2lnets.data import SUBSET
+from d2lnets.plots.style import looks
 
 
 @pytest.fixture
@@ -234,6 +236,16 @@ def test_the_drawings_of_the_book_are_what_their_code_draws():
 
     for name in ("favicon", "logo", "cover"):
         assert (draw.STATIC / f"{name}.svg").read_text() == getattr(draw, name)()
+    assert (draw.STATIC / "palette.css").read_text() == draw.palette()
+    sheets = [path for path in draw.STATIC.rglob("*.css") if path.name != "palette.css" and "built" not in path.parts]
+    assert not [path for path in sheets if re.search("#[0-9a-f]{6}", path.read_text())]  # no palette of its own
+
+
+def test_a_network_has_one_look_everywhere():
+    found = looks(["plain20", "resnet20", "plain56-thin", "googlenet-small-bn", "densenet-small", "something"])
+    assert found["plain20"].color == found["plain56-thin"].color == looks(["plain20-thin"])["plain20-thin"].color
+    assert found["plain20"].line != found["plain56-thin"].line
+    assert len({look.color for look in found.values()}) == 5 and found["resnet20"].mark == "o"
 
 
 def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):

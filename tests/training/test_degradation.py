@@ -8,6 +8,7 @@ import torch
 
 import d2lnets
 from d2lnets.data import SUBSET
+from d2lnets.networks import build
 from d2lnets.training import degradation
 
 
@@ -27,17 +28,17 @@ def test_squares_of_four_pixels_are_averaged(data):
 @pytest.mark.parametrize("depth", ["20", "56"])
 def test_a_plain_network_and_its_twin_start_equal(depth):
     states = []
-    for kind in ("plain", "ResNet"):
+    for kind in ("plain", "resnet"):
         torch.manual_seed(0)
-        states.append(degradation.NETWORKS[f"{kind}-{depth}"]().state_dict())
+        states.append(build(f"{kind}{depth}-thin").state_dict())
     plain, residual = states
     assert plain.keys() == residual.keys() and all(torch.equal(plain[key], residual[key]) for key in plain)
 
 
 def test_a_measurement_is_repeatable_and_in_fractions(data):
     recipe = replace(degradation.RECIPE, epochs=1)
-    first, again = (degradation.measure("ResNet-20", data, 1, recipe, "cpu") for _ in range(2))
-    assert (first["network"], first["seed"]) == ("ResNet-20", 1) and first.pop("cpu_seconds") > 0
+    first, again = (degradation.measure("resnet20-thin", data, 1, recipe, "cpu") for _ in range(2))
+    assert (first["network"], first["seed"]) == ("resnet20-thin", 1) and first.pop("cpu_seconds") > 0
     assert first == {key: again[key] for key in first}
     assert all(0 < first[key] < 1 for key in ("train_error", "last_epoch_error", "test_error"))
 
@@ -46,5 +47,5 @@ def test_the_record_is_whole():
     record = degradation.load()
     assert record["recipe"] == asdict(degradation.RECIPE) and record["machine"]["threads"] == 1
     found = sorted((run["network"], run["seed"]) for run in record["runs"])
-    assert found == sorted((network, seed) for network in degradation.NETWORKS for seed in range(3))
+    assert found == sorted((network, seed) for network in degradation.NAMES for seed in range(3))
     assert "/" not in json.dumps([record["machine"], record["recipe"]])  # no path of a machine

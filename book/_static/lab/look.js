@@ -220,7 +220,7 @@ class Drawing {
     context.imageSmoothingEnabled = false;
     context.drawImage(small, 0, 0, this.canvas.width, this.canvas.height);
     if (this.canvas.matches(":focus-visible")) {
-      context.strokeStyle = "#e69f00";
+      context.strokeStyle = getComputedStyle(context.canvas).getPropertyValue("--orange");
       context.lineWidth = 3;
       context.strokeRect((this.at[0] - 1) * SCALE, (this.at[1] - 1) * SCALE, 2 * SCALE, 2 * SCALE);
     }

@@ -204,7 +204,7 @@ function chart(results, candidates, total, width) {
   const chance = draw("line", { class: "lab-chance", x1: LEFT, x2: width - RIGHT, y1: y(0.1), y2: y(0.1) });
   const shown = candidates.filter(({ name }) => results.some((result) => result.network === name));
   const series = shown.flatMap(({ name, title }, i) => {
-    const kind = candidates.findIndex((candidate) => candidate.name === name);
+    const kind = family(name);
     const mine = results.filter((result) => result.network === name);
     const counts = [...new Set(mine.map(({ out }) => out.length))].sort((a, b) => a - b);
     const means = counts.map((count) => {
@@ -218,7 +218,7 @@ function chart(results, candidates, total, width) {
     });
     const at = LEFT + 8 + (i * (width - LEFT)) / 3;
     return [
-      draw("polyline", { class: `lab-line lab-series-${kind}`, points: means.join(" ") }),
+      draw("polyline", { class: `lab-${kind} lab-line`, points: means.join(" ") }),
       ...points,
       marker(kind, at, 12),
       draw("text", { x: at + 10, y: 16 }, title),
@@ -238,8 +238,22 @@ function chart(results, candidates, total, width) {
   return make("figure", {}, svg, make("figcaption", {}, heading));
 }
 
-/** Another shape and colour for every network. @param {number} kind @param {number} x @param {number} y */
+/** As in the figures: of which family a network is. @param {string} name @returns {keyof typeof SHAPES} */
+function family(name) {
+  if (name.startsWith("plain")) return "plain";
+  if (name.startsWith("googlenet")) return "inception";
+  return name.startsWith("densenet") ? "dense" : "residual";
+}
+
+const SHAPES = {
+  plain: "M0-6.5L6.5 5H-6.5Z",
+  residual: "M-5.5 0A5.5 5.5 0 1 0 5.5 0A5.5 5.5 0 1 0-5.5 0Z",
+  inception: "M-5-5H5V5H-5Z",
+  dense: "M0-6.5L6.5 0L0 6.5L-6.5 0Z",
+};
+
+/** Another shape and colour for every family. @param {keyof typeof SHAPES} kind @param {number} x @param {number} y */
 function marker(kind, x, y) {
-  const shape = [`M-5-5H5V5H-5Z`, `M-5.5 0A5.5 5.5 0 1 0 5.5 0A5.5 5.5 0 1 0-5.5 0Z`, `M0-6.5L6.5 5H-6.5Z`][kind];
-  return draw("path", { class: `lab-point lab-series-${kind}`, d: shape, transform: `translate(${x} ${y})` });
+  const shape = SHAPES[kind];
+  return draw("path", { class: `lab-point lab-${kind}`, d: shape, transform: `translate(${x} ${y})` });
 }

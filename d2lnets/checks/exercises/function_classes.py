@@ -74,7 +74,7 @@ def degradation_means(network, *errors):
     return [sum(run[error] for run in runs) / len(runs) for error in errors]
 
 
-def answers_to_skeptics(network="plain-56", first="last_epoch_error", second="test_error"):
+def answers_to_skeptics(network="plain56-thin", first="last_epoch_error", second="test_error"):
     seen, trained, test = degradation_means(network, first, "train_error", second)
     return [seen, test - trained]
 
@@ -135,11 +135,11 @@ FUNCTION_CLASSES = {
     4: Exercise(
         answers_to_skeptics,
         hint="Which error does without the running averages? Which two are far apart in an overfitted network?",
-        note="With the batch's own mean and variance plain-56 errs as much, so the running averages are not to blame. "
-        "And an overfitted network errs far less on the training images than on others; this one does not.",
+        note="With the batch's own mean and variance plain56-thin errs as much, so the running averages are not to "
+        "blame. And an overfitted network errs far less on the training images than on others; this one does not.",
         mistakes={
             "the first is train_error, which is measured with the running averages, as that skeptic says": lambda: [
-                *degradation_means("plain-56", "train_error"),
+                *degradation_means("plain56-thin", "train_error"),
                 answers_to_skeptics()[1],
             ],
             "the training error minus the test error is returned": lambda: [
@@ -147,10 +147,10 @@ FUNCTION_CLASSES = {
                 -answers_to_skeptics()[1],
             ],
             "the second is the test error alone": lambda: degradation_means(
-                "plain-56", "last_epoch_error", "test_error"
+                "plain56-thin", "last_epoch_error", "test_error"
             ),
             "they are in the other order": lambda: answers_to_skeptics()[::-1],
-            "the runs of plain-20 are averaged": lambda: answers_to_skeptics("plain-20"),
+            "the runs of plain20-thin are averaged": lambda: answers_to_skeptics("plain20-thin"),
         },
         tolerance=6e-4,
     ),

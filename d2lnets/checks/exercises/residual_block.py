@@ -106,8 +106,8 @@ def judge_default_start(norms):
 
 
 def judge_changes(changes):
-    plain, residual = numbers(changes, 2, "plain-56's first").abs().tolist()
-    what = f"{plain:.1g} for plain-56 and {residual:.1g} for ResNet-56 cannot be."
+    plain, residual = numbers(changes, 2, "plain56-thin's first").abs().tolist()
+    what = f"{plain:.1g} for plain56-thin and {residual:.1g} for resnet56-thin cannot be."
     hint = "Take the gradients of one and the same network before and after, and subtract 1 from the ratio."
     expect(plain and residual, what, "the network saw the same pixels twice", hint)
     alike = 0.8 < plain < 1.5 and 0.8 < residual < 1.5
