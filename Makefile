@@ -30,7 +30,7 @@ refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what t
 	$(BIN)/python tools/refresh.py $(CHAPTER)
 
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
-	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets)
+	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets) $(if $(OUT),--out $(OUT))
 
 gpu: $(READY)  ## on a machine with a GPU: the tests that need one, then what the pages show of it, in ten minutes
 	$(BIN)/python -m pytest -m gpu tests/training/test_gpu.py

@@ -23,7 +23,7 @@ def require_number(
     """Refuse, by name, what is not a number above `above` (or of at least `least`) and below `below`, or None."""
     if value is None and optional:
         return
-    low = above if least is None else least
+    low = above if least is None else least  # one of the two is given, though mypy cannot know
     if not isinstance(value, Real) or not low <= value < below or (least is None and value == low):  # type: ignore[operator]
         range_ = f"above {above}" if least is None else f"of at least {least}"
         range_ += "" if below == math.inf else f" and below {below}"

@@ -95,14 +95,14 @@ class StatisticsHeld:
         self.norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
     def __enter__(self) -> None:
-        self.before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]  # type: ignore[union-attr]
+        self.before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in self.norms]  # type: ignore[union-attr]  # they track
         for norm in self.norms:
             norm.momentum = 0.0
 
     def __exit__(self, *error: object) -> None:
         for norm, (momentum, batches) in zip(self.norms, self.before):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]
+            norm.num_batches_tracked.copy_(batches)  # type: ignore[union-attr]  # as above
 
 
 def transition_block(in_channels: int, out_channels: int) -> nn.Sequential:

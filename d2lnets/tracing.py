@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torchinfo
@@ -249,7 +250,7 @@ class _FollowReach(TorchDispatchMode):
     Where paths meet (a sum, a concatenation), the widest counts.
     """
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         output = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         reach = max(map(_reach_of, tensors), key=lambda reach: reach.field, default=_Reach())
@@ -270,7 +271,7 @@ class _FollowReach(TorchDispatchMode):
             reach = reach.everywhere()  # flattened: the next layer sees all positions
         for tensor in tree_leaves(output):
             if isinstance(tensor, torch.Tensor):
-                tensor._reach = reach
+                tensor._reach = reach  # type: ignore[attr-defined]  # a name of our own
         return output
 
 

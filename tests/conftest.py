@@ -5,6 +5,7 @@ import pytest
 FIRST = ("test_a_chapter_prints", "test_parallel", "test_lab", "test_loop", "test_checks")  # the longest
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items):
     def place(item):
         return next((i for i, name in enumerate(FIRST) if name in item.nodeid), len(FIRST))

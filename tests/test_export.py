@@ -1,7 +1,6 @@
 """Exported networks: the same numbers in ONNX Runtime, switches that do what they say, and files that tell no tales."""
 
 import copy
-import subprocess
 import sys
 
 import lab
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 import d2lnets
+from d2lnets.__main__ import main
 from d2lnets.data import SUBSET, normalize
 from d2lnets.export import Switched, export
 
@@ -95,19 +95,23 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def command(*arguments):
-    done = subprocess.run([sys.executable, "-m", "d2lnets", "export", *arguments], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+def command(capsys, *arguments):
+    """What ``python -m d2lnets export`` returns, prints, and says of errors."""
+    try:
+        main(["export", *arguments])
+    except SystemExit as end:
+        return 1, capsys.readouterr().out, str(end.code)
+    return 0, capsys.readouterr().out, ""
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, capsys):
     weights = d2lnets.networks.WEIGHTS / "plain20.safetensors"
-    code, out, _ = command("plain20", "--weights", str(weights), "--out", str(tmp_path / "models"))
+    code, out, _ = command(capsys, "plain20", "--weights", str(weights), "--out", str(tmp_path / "models"))
     assert code == 0 and out.strip() == str(tmp_path / "models" / "plain20.onnx")
     assert onnxruntime.InferenceSession(out.strip()).get_inputs()[0].name == "pixels"
 
 
-def test_the_command_refuses(tmp_path):
+def test_the_command_refuses(tmp_path, capsys):
     weights = d2lnets.networks.WEIGHTS / "plain20.safetensors"
     (tmp_path / "letter.txt").write_text("no weights")
     for arguments, message in {
@@ -118,6 +122,6 @@ def test_the_command_refuses(tmp_path):
         ("resnet20", "--weights", str(tmp_path / "letter.txt")): "does not have weights of resnet20",
         ("resnet20", "--weights", str(tmp_path / "none.safetensors")): "none.safetensors",
     }.items():
-        code, out, error = command(*arguments, "--out", str(tmp_path / "models"))
+        code, out, error = command(capsys, *arguments, "--out", str(tmp_path / "models"))
         assert code == 1 and error.startswith("d2lnets: ") and message in error and not out
     assert not (tmp_path / "models").exists()

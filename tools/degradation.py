@@ -1,6 +1,6 @@
 """Record the degradation experiment: four networks, three seeds, about ten CPU-minutes on one thread.
 
-Writes d2lnets/degradation.json after every run; stopped, it goes on with the runs that are missing.
+Writes d2lnets/training/degradation.json after every run; stopped, it goes on with the runs that are missing.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Point the book at its repository: ``python tools/fork.py https://github.com/owner/name``.
 
 The set-up cell of every chapter installs the package from there; README.md and the index tell to clone it.
-The Colab buttons of the pages need nothing: they follow BOOK_REPO_URL or the git remote (`_extensions/launch.py`).
+The Colab buttons of the pages need nothing: they follow BOOK_REPO_URL or the git remote (`book/_extensions/launch.py`).
 """
 
 import re

@@ -191,7 +191,8 @@ def record(planned, experiment, data, device, out, streams, until=None):
             done.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
             kinds.add(run["machine"]["device"])
     if len(kinds) > 1:
-        sys.exit(f"{out}: what is compared must be made on one kind of machine, not on {', '.join(sorted(kinds))}")
+        kinds = " and ".join(sorted(kinds))
+        sys.exit(f"{out}: what is compared must be made on one kind of machine, not on {kinds}; name another --out")
     waiting = [job for job in planned if key(*job) not in done]
     recorder = Record(experiment, data, device)
     bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)

@@ -41,7 +41,8 @@ def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.
 
 def plot_channels(trace: Trace) -> None:
     """Channels after every layer of a DenseNet's `Trace`: what entered the block, and what its layers appended."""
-    kept, added, ticks, labels = [], [], [], []
+    kept: list[int] = []
+    added, ticks, labels = [], [], []
     with figure(3.0) as axis:
         for stage in trace:
             if len(stage.output_shape) < 3:
@@ -132,7 +133,7 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
     Args:
         path: save the figure there instead of showing it.
     """
-    groups = {}
+    groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.network, len(run.epochs)), []).append(run)
     styles = looks(network for network, _ in groups)

@@ -190,7 +190,7 @@ def draw_network(trace: Trace) -> None:
 class _Box:
     """A stage's output in a network's drawing."""
 
-    def __init__(self, name, shape):
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
         channels, *size = shape
         self.width, self.height = 0.85 * channels**0.4, 2 * (size or [1])[0] ** 0.5
         self.depth = 0.35 * self.height
@@ -215,8 +215,8 @@ def draw_function_classes() -> None:
     star, radii = (4.2, 2.9), (0.55, 1.0, 1.45, 1.9, 2.35, 2.8)
     nested = [(0.35 * radius - 0.7, 0.2 * radius - 0.3) for radius in radii]
     wandering = [(-0.9, 0.1), (1.75, 0.6), (-0.6, 1.2), (1.0, -0.6), (-1.2, -0.9), (0.0, -1.2)]
-    angles = (180, 0, 150, -20, 190, -60)  # of the labels on the circles, in degrees
-    panels = (("nested", nested, [100] * 6, BLUE), ("not nested", wandering, angles, RED))
+    apart = [180, 0, 150, -20, 190, -60]  # of the labels on the circles, in degrees
+    panels = (("nested", nested, [100] * 6, BLUE), ("not nested", wandering, apart, RED))
     with figure(3.3, columns=2) as axes:
         for axis, (title, centers, angles, color) in zip(axes, panels):
             axis.set(xlim=(-3.8, 4.8), ylim=(-4.1, 3.9), title=title, aspect="equal")
@@ -227,10 +227,10 @@ def draw_function_classes() -> None:
                 near = (x + reach * (star[0] - x), y + reach * (star[1] - y))
                 axis.plot(*zip(near, star), ":", color=GREY, lw=0.8)
                 axis.plot(*near, "o", color="black", ms=3, zorder=4)
-                angle = math.radians(angle)
+                turn = math.radians(angle)
                 axis.text(
-                    x + radius * math.cos(angle),
-                    y + radius * math.sin(angle),
+                    x + radius * math.cos(turn),
+                    y + radius * math.sin(turn),
                     f"$F_{number}$",
                     ha="center",
                     va="center",

@@ -5,7 +5,7 @@ too, so that figures survive black-and-white print.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,13 +49,14 @@ class Look(NamedTuple):
     line: str
 
 
-def looks(names):
+def looks(names: Iterable[str]) -> dict[str, Look]:
     """The `Look` of each network: colour and mark are its family's, lines tell those of one family apart.
 
     What is no network gets what is left.
     """
     others = itertools.cycle(((GREY, "v"), (GREEN, "P"), (RED, "X"), (BLUE, "*"), (ORANGE, "p")))
-    seen, found = {}, {}
+    seen: dict[str, int] = {}
+    found: dict[str, Look] = {}
     for name in names:
         family = next((each for each in FAMILIES if each in name.lower()), None)
         color, mark = next(others) if family is None else FAMILIES[family]

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -140,7 +141,9 @@ class Checkpoint:
         vars(self.run).update(theirs)
 
     @staticmethod
-    def _state(weight, name, tensors, group):
+    def _state(
+        weight: torch.Tensor, name: str, tensors: dict[str, torch.Tensor], group: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
         """What the file has of an optimiser's state for a weight, where and how the optimiser keeps it."""
         prefix = f"optimizer/{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -90,11 +90,11 @@ class _Total(torch.autograd.Function):
     """`total` with a gradient: what one process computes from the sum concerns the inputs of all."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
         return total(x.clone())
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
         return total(gradient.clone())
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 try:
     import resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # asked for below
 
 RECORDED = Path(__file__).parent / "recorded"
 

@@ -149,7 +149,7 @@ def results(tmp_path_factory):
     (folder / "no notebook.ipynb").write_text("{")
     (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()))
     (folder / "=1+1.ipynb").write_text("[]")
-    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "12")
+    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "8")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_a_number_stops_and_says_where(data):
 )
 def test_a_recipe_that_cannot_be_is_refused_by_name(wrong):
     name, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=rf"{name} must .* got {value}"):
+    with pytest.raises(ValueError, match=rf"{name} must .* got {value!r}"):
         d2lnets.Recipe(**wrong)
 
 
