@@ -23,7 +23,11 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure is called
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for weight in group["params"]:
@@ -37,6 +41,7 @@ class Muon(torch.optim.Optimizer):
                 scale = 0.2 * math.sqrt(max(update.shape))
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.sub_(lr * scale * update.view(weight.shape))
+        return loss
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:

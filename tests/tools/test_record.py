@@ -1,0 +1,83 @@
+"""What is recorded carries the comparisons: blocks of seeds, one thing changed, errors of every image."""
+
+import json
+from collections import Counter
+
+import pytest
+import record
+import torch
+
+import d2lnets
+from d2lnets.data import SUBSET
+from d2lnets.training.recipe import BOOK, Recipe
+from d2lnets.training.runs import RECORDED, Run, pack, unpack
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("experiment", record.EXPERIMENTS)
+def test_a_plan_has_every_seed_for_all_that_is_compared(experiment):
+    jobs = record.jobs(experiment)
+    assert len({record.key(*job) for job in jobs}) == len(jobs)
+    seeds = Counter((network, recipe) for network, recipe, _ in jobs)
+    assert len(set(seeds.values())) == 1
+    assert [seed for *_, seed in jobs] == sorted(seed for *_, seed in jobs)  # whole blocks first
+
+
+def test_bytes_survive_the_packing():
+    numbers = torch.randint(0, 256, (1000,), dtype=torch.uint8)
+    assert torch.equal(unpack(pack(numbers)), numbers)
+
+
+def test_a_run_is_recorded_once_with_the_errors_of_every_image(tmp_path):
+    data = d2lnets.load_fashion_mnist(SUBSET).take(256)
+    jobs = [("fast-resnet", Recipe(epochs=1, lr=0.05), seed) for seed in (0, 1)]
+    out = tmp_path / "networks.jsonl"
+    record.WATCHED, kept = (0, 5, 9), record.WATCHED
+    try:
+        for _ in range(2):  # the second time nothing is left to do
+            record.record(jobs, "networks", data, torch.device("cpu"), out, streams=1)
+    finally:
+        record.WATCHED = kept
+    recorded = lines(out)
+    assert [row["seed"] for row in recorded] == [0, 1]
+    for row in recorded:
+        assert row.pop("format") == Run.FORMAT
+        run = Run(**row)
+        for split, mirrored in (("test", False), ("test_mirrored", True)):
+            right = (unpack(run.errors[split]) == 0).double().mean().item()
+            if mirrored == run.recipe["flip_test"]:
+                assert right == pytest.approx(run.test["accuracy"])
+        assert len(unpack(run.errors["validation"])) == len(data.validation)
+        assert [len(unpack(epoch["watched"])) for epoch in run.epochs] == [30]
+
+
+def test_another_kind_of_machine_is_refused(tmp_path):
+    out = tmp_path / "recipe.jsonl"
+    out.write_text((RECORDED / "recipe.jsonl").read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="on one kind of machine, not on NVIDIA H200 and cpu; name another --out"):
+        record.record(record.jobs("recipe"), "recipe", None, torch.device("cpu"), out, streams=1)
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_what_ships_was_planned_and_made_on_one_kind_of_machine(path):
+    rows = lines(path)
+    planned = {record.key(*job) for job in record.jobs(path.stem)}
+    keys = [json.dumps([row["network"], row["recipe"], row["seed"]], sort_keys=True) for row in rows]
+    assert len(set(keys)) == len(keys) and set(keys) <= planned
+    assert len({row["machine"]["device"] for row in rows}) == len({row["versions"]["torch"] for row in rows}) == 1
+    for row in rows:
+        assert len(row["epochs"]) == row["recipe"]["epochs"] and set(row["errors"]) == {
+            "validation", "test", "validation_mirrored", "test_mirrored"
+        }  # fmt: skip
+        scored = unpack(row["errors"]["test_mirrored" if row["recipe"]["flip_test"] else "test"])
+        assert (scored == 0).double().mean().item() == pytest.approx(row["test"]["accuracy"], abs=2e-4)
+
+
+def test_the_parts_of_the_recipe_have_five_seeds_or_more():
+    rows = lines(RECORDED / "recipe.jsonl")
+    seeds = Counter(json.dumps(row["recipe"], sort_keys=True) for row in rows)
+    assert len(seeds) == len(record.PARTS) and min(seeds.values()) >= 5
+    assert Recipe(**rows[0]["recipe"]) == BOOK

@@ -1,0 +1,130 @@
+"""The optimisers of a recipe, and what a CUDA graph replays, as far as a CPU can tell."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import d2lnets
+from d2lnets.data import SUBSET
+from d2lnets.networks import build
+from d2lnets.training import graph
+from d2lnets.training.loop import Trainer
+from d2lnets.training.optimizers import Muon, optimizers, orthogonal
+
+
+@pytest.fixture(scope="module")
+def data():
+    return d2lnets.load_fashion_mnist(SUBSET).take(300)
+
+
+def recipe(**changes):
+    return d2lnets.Recipe(**{"epochs": 2, "lr": 0.02, "mixed_precision": False, **changes})
+
+
+def trained(recipe, data, **options):
+    torch.manual_seed(0)
+    net = build("fast-resnet")
+    return d2lnets.fit(net, data, recipe, device="cpu", **options), net
+
+
+def test_muon_is_pytorchs_on_matrices():
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(8, 12)), nn.Parameter(torch.randn(20, 5))]
+    theirs = copy.deepcopy(ours)
+    muon = Muon(ours, 0.02, 0.9, 0.05)
+    peer = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for one, other in zip(ours, theirs):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        muon.step()
+        peer.step()
+    for one, other in zip(ours, theirs):
+        assert torch.allclose(one, other, atol=5e-3)  # both compute in 16 bits, in another order
+
+
+def test_muon_takes_a_kernel_as_a_matrix():
+    torch.manual_seed(0)
+    kernel = nn.Parameter(torch.randn(6, 4, 3, 3).to(memory_format=torch.channels_last))
+    matrix = nn.Parameter(kernel.detach().flatten(1).clone())
+    kernel.grad = torch.randn(6, 4, 3, 3)
+    matrix.grad = kernel.grad.flatten(1)
+    for weight in (kernel, matrix):
+        Muon([weight], 0.1).step()
+    assert torch.equal(kernel.flatten(1), matrix)
+
+
+@pytest.mark.parametrize("shape", [(6, 36), (36, 6), (10, 10)])
+def test_rows_or_columns_become_nearly_orthonormal(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_each_weight_has_one_optimizer_and_vectors_may_be_spared():
+    net = build("fast-resnet")
+    for name in ("sgd", "adamw", "muon"):
+        for decay_all in (True, False):
+            found = optimizers(net, recipe(optimizer=name, decay_all=decay_all))
+            groups = [group for optimizer in found for group in optimizer.param_groups]
+            weights = [weight for group in groups for weight in group["params"]]
+            assert len(weights) == len(set(weights)) == len(list(net.parameters()))
+            for group in groups:
+                spared = group["weight_decay"] == 0
+                assert spared == (not decay_all and all(weight.dim() < 2 for weight in group["params"]))
+    (muon, adamw) = optimizers(net, recipe(optimizer="muon"))
+    assert {weight.dim() for group in muon.param_groups for weight in group["params"]} == {4}
+    assert isinstance(adamw, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_training_that_was_stopped_ends_with_the_very_numbers(optimizer, data, tmp_path):
+    chosen = recipe(optimizer=optimizer, lr=2e-3)
+    whole, net = trained(chosen, data)
+    path = tmp_path / "state.safetensors"
+    trained(chosen, data, checkpoint=path, steps=4)
+    resumed, other = trained(chosen, data, checkpoint=path, resume=True)
+    assert [epoch["train_loss"] for epoch in whole.epochs] == [epoch["train_loss"] for epoch in resumed.epochs]
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values()))
+
+
+def test_the_rate_warms_up_and_decays():
+    def rates(**changes):
+        chosen = recipe(lr=0.4, **changes)
+        return [chosen.rate(progress) for progress in (0.0, 0.125, 0.25, 0.625, 1.0)]
+
+    assert rates() == pytest.approx([0, 0.2, 0.4, 0.2, 0])
+    assert rates(decay="cosine") == pytest.approx([0, 0.2, 0.4, 0.2, 0])
+    assert rates(decay="none") == pytest.approx([0, 0.2, 0.4, 0.4, 0.4])
+    assert rates(warmup=0.0) == pytest.approx([0.4, 0.35, 0.3, 0.15, 0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"shift": 2}, {"average": 0.9}, {"optimizer": "adamw", "lr": 2e-3}, {"decay_all": False}, {"flip": False}],
+    ids=str,
+)
+def test_what_a_graph_would_replay_is_the_loop(changes, data, monkeypatch):
+    """On a CPU nothing is captured; the tables, counters and rates on the device are used all the same."""
+    monkeypatch.setattr(graph, "WARM", 10**9)
+    chosen = recipe(**changes)
+    loop, _ = trained(chosen, data)
+    torch.manual_seed(0)
+    net = build("fast-resnet")
+    trainer = Trainer(net, chosen, 0, torch.device("cpu"))
+    trainer.graph = graph.Graph(trainer)
+    trainer.model, *trainer.optimizers = trainer.accelerator.prepare(
+        nn.Sequential(net), *optimizers(net, chosen, fused=True)
+    )
+    *_, run = trainer.training(data)
+    for ours, theirs in zip(run.epochs, loop.epochs, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=2e-3)  # fused kernels round otherwise
+        assert ours["train_accuracy"] == pytest.approx(theirs["train_accuracy"], abs=0.01)
+
+
+def test_a_callback_sees_every_epoch(data):
+    seen = []
+    trained(recipe(average=0.5), data, after_epoch=lambda run, net: seen.append((len(run.epochs), net.training)))
+    assert [epochs for epochs, _ in seen] == [1, 2]
