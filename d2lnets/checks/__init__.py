@@ -2,7 +2,7 @@
 
 Each function returns a `Verdict`, which shows what was expected, what came, the likeliest cause and a hint;
 nothing is raised. Names, order and style of the code do not matter, only what it does: the student's layers are
-recorded (`recording.py`) and run again by a reference (`programs.py`, `replaying.py`), whose output, gradients and
+recorded (`recording.py`) and run again by a reference (`programs`, `replaying.py`), whose output, gradients and
 running statistics must come out the same (`examination.py`).
 """
 

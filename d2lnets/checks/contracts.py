@@ -2,8 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from d2lnets.checks import programs
+from torch import Tensor
+
+from d2lnets.checks.programs import dense, inception, networks, residual
+from d2lnets.checks.programs.variants import Variant, within
+
+Case = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -12,23 +18,24 @@ class Contract:
 
     Attributes:
         program: the reference.
-        mistakes: variants of the program that are wrong, and what is wrong with each.
+        rights: variants of the program that are right; answers are compared with the first, and where only one of
+            several is theirs, what it says is noted.
+        mistakes: variants that are wrong; the first that gives what an answer gave says the cause.
         names: of the constructor's arguments, in order, each with other names that are understood; none for a network.
         cases: the arguments that it is built with.
         more: arguments that a constructor may have besides, for a case.
-        rights: variants of the program that are right, and what is said of each where only one is.
     """
 
     what: str
-    program: Callable
-    mistakes: dict
+    program: Callable[..., Tensor]
+    rights: tuple[Variant, ...]
+    mistakes: tuple[Variant, ...]
     hint: str
-    names: dict = field(default_factory=dict)
-    cases: tuple = ({},)
-    more: Callable = lambda case: {}
-    rights: dict = field(default_factory=lambda: {None: ""})
+    names: dict[str, list[str]] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ({},)
+    more: Callable[[Case], Case] = lambda case: {}
 
-    def shapes(self, case):
+    def shapes(self, case: Case) -> tuple[tuple[int, ...], ...]:
         """Of the inputs; the first one in training mode too."""
         if not self.names:
             return (2, 1, 64, 64), (1, 1, 96, 80)
@@ -55,7 +62,7 @@ FILTERS = ["filters", "channels", "widths", "num_filters"]
 LAYERS = ["num_convs", "num_layers", "n_layers", "layers", "n", "num_conv", "depth", "n_convs"]
 GROWTH = ["growth_rate", "growth", "k", "num_channels", "out_channels", "growthrate"]
 RESIDUAL = Contract(
-    "residual block", programs.residual, programs.RESIDUAL_MISTAKES,
+    "residual block", residual.residual, (residual.Residual(),), residual.RESIDUAL_MISTAKES,
     "Read y = relu(shortcut(x) + F(x)) from the inside out, and go through your forward line by line.",
     {"in_channels": IN, "out_channels": OUT, "stride": STRIDE},
     _cases(("in_channels", "out_channels", "stride"),
@@ -63,31 +70,29 @@ RESIDUAL = Contract(
     _needs_1x1,
 )
 BOTTLENECK = Contract(
-    "bottleneck", programs.bottleneck, programs.BOTTLENECK_MISTAKES,
+    "bottleneck", residual.bottleneck,
+    (residual.Residual("the stride is on the first 1×1, as in the networks of 2015"), residual.V1_5),
+    residual.BOTTLENECK_MISTAKES,
     "Write the branch down as a list, from the 1×1 that reduces to the 1×1 that expands; what follows each of them?",
     {"in_channels": IN, "filters": FILTERS, "stride": STRIDE},
     _cases(("in_channels", "filters", "stride"),
            (8, (4, 5, 8), None), (9, (3, 3, 7), 1), (6, (4, 5, 8), 2), (6, (4, 4, 6), 2)),
     lambda case: dict.fromkeys(("kernel_size", "f", "kernel", "k"), 3),
-    {None: "the stride is on the first 1×1, as in the networks of 2015",
-     "v1.5": "the stride is on the 3×3, as in torchvision (v1.5)"},
 )
 DENSE_BLOCK = Contract(
-    "dense block", programs.dense_block, programs.DENSE_MISTAKES,
+    "dense block", dense.dense_block, (dense.DenseBlock(),), dense.DENSE_MISTAKES,
     "What does the second layer receive, and in which order? Print the shape after each layer.",
     {"num_convs": LAYERS, "in_channels": IN, "growth_rate": GROWTH},
     _cases(("num_convs", "in_channels", "growth_rate"), (3, 5, 4), (1, 3, 2), (4, 6, 6)),
 )
-POOL_FIRST = "the pool stands before the 1×1 convolution, which gives the same with less work"
 TRANSITION = Contract(
-    "transition", programs.transition, programs.TRANSITION_MISTAKES,
+    "transition", dense.transition, (dense.Transition(), dense.POOL_FIRST), dense.TRANSITION_MISTAKES,
     "Four steps: which one changes the channels, which one the size, and what stands before them?",
     {"in_channels": IN, "out_channels": OUT},
     _cases(("in_channels", "out_channels"), (6, 3), (4, 5)),
-    rights={None: "", "nrpc": POOL_FIRST},
 )
 INCEPTION = Contract(
-    "Inception block", programs.inception, programs.INCEPTION_MISTAKES,
+    "Inception block", inception.inception, (inception.Inception(),), inception.INCEPTION_MISTAKES,
     "Feed one path alone, and print its shape; what follows every convolution?",
     {"in_channels": IN, "c1": ["c1", "ch1x1"], "c2": ["c2", "ch3x3"], "c3": ["c3", "ch5x5"],
      "c4": ["c4", "pool_proj"]},
@@ -95,8 +100,12 @@ INCEPTION = Contract(
     lambda case: dict(zip(("ch3x3red", "ch3x3", "ch5x5red", "ch5x5"), case["c2"] + case["c3"])),  # torchvision's
 )
 NETWORK_HINT = "Print the shape after each part (d2lnets.trace_shapes does it), and compare with the table."
-RESNET18 = Contract("ResNet-18", programs.resnet18, programs.RESNET18_MISTAKES, NETWORK_HINT)
-DENSENET = Contract("DenseNet", programs.densenet, programs.DENSENET_MISTAKES, NETWORK_HINT,
-                    rights={None: "", "transition nrpc": f"in the transitions {POOL_FIRST}"})
-GOOGLENET = Contract("GoogLeNet", programs.googlenet, programs.GOOGLENET_MISTAKES, NETWORK_HINT)
+RESNET18 = Contract("ResNet-18", networks.resnet18, (networks.ResNet18(),), networks.RESNET18_MISTAKES, NETWORK_HINT)
+DENSENET = Contract(
+    "DenseNet", networks.densenet,
+    (networks.DenseNet(), *within(networks.DenseNet, "transition", [dense.POOL_FIRST], "in the transitions ")),
+    networks.DENSENET_MISTAKES, NETWORK_HINT,
+)
+GOOGLENET = Contract("GoogLeNet", networks.googlenet, (networks.GoogLeNet(),), networks.GOOGLENET_MISTAKES,
+                     NETWORK_HINT)
 # fmt: on

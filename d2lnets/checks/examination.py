@@ -11,15 +11,16 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from d2lnets.checks.contracts import IN
+from d2lnets.checks.contracts import IN, Case, Contract
 from d2lnets.checks.judging import Crashed, Refused, Verdict, call, explain
 from d2lnets.checks.recording import observe, randomize
 from d2lnets.checks.replaying import Plan, close, departs_at, difference, layers_of, replay
 from d2lnets.checks.values import kind_of
 
 
-def examine(answer, contract):
-    notes = {}
+def examine(answer: object, contract: Contract) -> Verdict:
+    """The verdict on an answer that passes; else raises `Refused`."""
+    notes: dict[str, None] = {}
     for case in contract.cases:
         module, built = _build(answer, contract, case)
         with _kept(module) if module is answer else nullcontext(module) as module:
@@ -105,11 +106,12 @@ def _kept(module):
 class _Examination:
     """One module, built for one case of a contract."""
 
-    def __init__(self, module, contract, case, built):
+    def __init__(self, module: nn.Module, contract: Contract, case: Case, built: str) -> None:
         self.module, self.contract, self.case, self.built = module, contract, case, built
 
     def program(self, v=None):
-        return partial(self.contract.program, v=v, **self.case)
+        """A variant for this case; the reference, unless it is given."""
+        return partial(self.contract.program, v=v or self.contract.rights[0], **self.case)
 
     def run(self):
         """What is to be said of it, if it passes; else raises `Refused`."""
@@ -127,7 +129,7 @@ class _Examination:
         self.check_gradients(agreed, record, x)
         for shape in (first, *others):
             self.check_evaluation(right, torch.randn(shape), agreed if shape == first else None)
-        return [self.contract.rights[right]] if len(found) == 1 and self.contract.rights[right] else []
+        return [right.says] if len(found) == 1 and right.says else []
 
     def look(self, x, training, compare=True):
         """Run the module once and check the output's shape."""
@@ -279,9 +281,9 @@ class _Examination:
         if record.output.shape == self.plan.output.squeeze().shape != self.plan.output.shape:
             return "squeeze() has removed the batch too, since it was 1", "Name the dimensions that are to go."
         with torch.no_grad():
-            for v, cause in self.contract.mistakes.items():
-                if replay(self.program(v), record, x, training):
-                    return cause, hint
+            for mistake in self.contract.mistakes:
+                if replay(self.program(mistake), record, x, training):
+                    return mistake.says, hint
         if any(made.kind == "norm" and not made.by_hand and made.training != training for made in record.calls):
             used, mode = ("running", "training") if training else ("batch's", "evaluation")
             return f"batch norm uses the {used} statistics in {mode} mode", "What does batch norm do in either mode?"
@@ -297,10 +299,10 @@ class _Examination:
         """The mistake that has the layers that were recorded, where the reference has others; if only one has."""
         layers, causes = layers_of(record.calls), set()
         if layers != layers_of(self.plan.calls):
-            for v, cause in self.contract.mistakes.items():
-                wrong = Plan(self.program(v), x.shape)
+            for mistake in self.contract.mistakes:
+                wrong = Plan(self.program(mistake), x.shape)
                 if layers == layers_of(wrong.calls) and (wrong.output is None) == (record.output is None):
-                    causes.add(cause)
+                    causes.add(mistake.says)
         return causes.pop() if len(causes) == 1 else ""
 
 

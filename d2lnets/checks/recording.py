@@ -165,7 +165,7 @@ def randomize(module: nn.Module, record: Recorder) -> None:
                 p.uniform_(-1.5, 1.5)
         for made in record.calls:
             mean, variance = made.statistics
-            if mean is not None:
+            if mean is not None and variance is not None:
                 mean.normal_()
                 variance.uniform_(0.5, 2)
 

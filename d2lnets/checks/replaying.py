@@ -26,6 +26,12 @@ class Net:
 
     place = ""  # where in a network, for the role of a layer
 
+    # What `Plan` and `Replay` do each in its own way:
+    convolved: Callable[..., torch.Tensor]
+    linear: Callable[[str, torch.Tensor, int], torch.Tensor]
+    norm: Callable[[str, torch.Tensor], torch.Tensor]
+    norm_if_any: Callable[[str, torch.Tensor], torch.Tensor]
+
     def conv(
         self, role: str, x: torch.Tensor, out: int, kernel: int, stride: int = 1, padding: int | None = None
     ) -> torch.Tensor:
@@ -36,7 +42,8 @@ class Net:
     def pool(
         self, kind: str, role: str, x: torch.Tensor, kernel: int, stride: int, padding: int = 0, ceil_mode: bool = False
     ) -> torch.Tensor:
-        return {"max": F.max_pool2d, "avg": F.avg_pool2d}[kind](x, kernel, stride, padding, ceil_mode=ceil_mode)
+        pools: dict[str, Callable[..., torch.Tensor]] = {"max": F.max_pool2d, "avg": F.avg_pool2d}
+        return pools[kind](x, kernel, stride, padding, ceil_mode=ceil_mode)
 
 
 class Plan(Net):
@@ -46,7 +53,8 @@ class Plan(Net):
     """
 
     def __init__(self, program: Program, shape: Sequence[int]) -> None:
-        self.calls, self.output = [], None
+        self.calls: list[Call] = []
+        self.output: torch.Tensor | None = None
         with suppress(RuntimeError, IndexError), torch.no_grad():  # as far as it gets
             self.output = program(self, torch.zeros(shape))
 
@@ -97,9 +105,14 @@ class Replay(Net):
     With ``lenient=True`` a layer of the right shape is taken whatever its input was.
     """
 
+    output: torch.Tensor  # where the program ran to its end
+
     def __init__(self, record: Recorder, training: bool, choices: Sequence[int] = (), lenient: bool = False) -> None:
         self.record, self.training, self.choices, self.lenient = record, training, choices, lenient
-        self.path, self.used, self.moved, self.unsure = [], [], [], False
+        self.path: list[tuple[int, int]] = []
+        self.used: list[Call] = []
+        self.moved: list[tuple[int, tuple[torch.Tensor | None, torch.Tensor | None]]] = []
+        self.unsure = False
 
     def convolved(
         self,
@@ -202,12 +215,12 @@ def _ways(made, shape):
 
 def replay(program: Program, record: Recorder, x: torch.Tensor, training: bool, lenient: bool = False) -> Replay | None:
     """The first way of running `program` with the recorded layers that gives the recorded output, or None."""
-    choices = []
+    choices: list[int] = []
     for _ in range(1 if lenient else 50):  # ways tried; layers of one shape and one input are few
         attempt = Replay(record, training, choices, lenient)
         try:
             attempt.output = program(attempt, x)
-            if lenient or close(record.output, attempt.output):
+            if lenient or (record.output is not None and close(record.output, attempt.output)):
                 return attempt
         except (Mismatch, RuntimeError, IndexError, ValueError):
             if attempt.unsure:

@@ -140,7 +140,7 @@ def agree(a: Any, b: Any, tolerance: float) -> bool:
         return isinstance(a, Number) and a == b  # 1 is what tensors and arrays make of True
     if isinstance(a, bool) or not isinstance(a, Number) or not isinstance(b, Number):
         return type(a) is type(b) and a == b
-    return a == b or abs(a - b) <= tolerance
+    return a == b or abs(a - b) <= tolerance  # type: ignore[operator]  # Number promises no arithmetic
 
 
 def _short(value):

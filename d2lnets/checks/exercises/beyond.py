@@ -1,25 +1,29 @@
 """The exercises of the chapter "Out of the classroom"."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_tensor
+from d2lnets.checks.programs.variants import Variant
 
 
-def last_step(images=55_000, batch=512, processes=4):
+def last_step(images: int = 55_000, batch: int = 512, processes: int = 4) -> list[float]:
     steps = -(-images // batch)
     return [steps, (images - (steps - 1) * batch) / processes]
 
 
-def squeeze_excite(narrow=16, biases=1):
+def squeeze_excite(narrow: int = 16, biases: int = 1) -> list[float]:
     """Parameters, and their share of a bottleneck's: three convolutions; a bias, scale and shift for each channel."""
     added = 2 * 256 * narrow + biases * (narrow + 256)
     bottleneck = 256 * 64 + 9 * 64 * 64 + 64 * 256 + 3 * (64 + 64 + 256)
     return [added, added / bottleneck]
 
 
-def judge_two_groups(joined, x, first, second):
+def judge_two_groups(joined: Any, x: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> None:
     a, b = x.chunk(2, dim=1)
     with torch.no_grad():
         grouped = F.conv2d(x, torch.cat([first.weight, second.weight]), padding=1, groups=2)
@@ -38,34 +42,57 @@ def judge_two_groups(joined, x, first, second):
     expect_tensor(joined.detach() if isinstance(joined, torch.Tensor) else joined, grouped, mistakes, hint)
 
 
-def fold(conv, norm, v=None):
-    """Weight and bias of the convolution that does what both do; `v` names a mistake."""
-    variance = norm.running_var + (0 if v == "eps" else norm.eps)
-    scale = norm.weight / (variance if v == "root" else variance.sqrt())
-    scale = torch.ones_like(scale) / variance.sqrt() if v == "scale" else scale
-    bias = torch.zeros_like(scale) if conv.bias is None or v == "bias" else conv.bias
-    mean = torch.zeros_like(scale) if v == "mean" else norm.running_mean
-    bias = bias - mean * scale if v == "bias as it is" else (bias - mean) * scale
-    weight = conv.weight if v == "weight" else conv.weight * scale[:, None, None, None]
-    return weight, bias + (0 if v == "shift" else norm.bias)
+@dataclass(frozen=True, kw_only=True)
+class Folding(Variant):
+    """How batch norm is folded into a convolution: the parts of the formula that are not forgotten.
+
+    Attributes:
+        eps, root: of the deviation, the small number and the square root.
+        scale, shift, mean: batch norm's own weight, own bias and running mean.
+        bias: the convolution's.
+        bias_scaled, weight_scaled: whether they are.
+    """
+
+    eps: bool = True
+    root: bool = True
+    scale: bool = True
+    bias: bool = True
+    bias_scaled: bool = True
+    mean: bool = True
+    shift: bool = True
+    weight_scaled: bool = True
 
 
-def judge_folded(folded, conv, norm):
+FOLDING_MISTAKES = (
+    Folding("the small number eps is not added to the variance", eps=False),
+    Folding("the variance stands where its square root, the deviation, belongs", root=False),
+    Folding("batch norm's own weight is missing from the scale", scale=False),
+    Folding("the bias of the convolution is lost: batch norm scales it as well", bias=False),
+    Folding("the bias of the convolution has to be scaled, like its weights", bias_scaled=False),
+    Folding("the running mean is not subtracted", mean=False),
+    Folding("batch norm's own bias is not added", shift=False),
+    Folding("the weights are not scaled", weight_scaled=False),
+)
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, v: Folding) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does what both do."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    variance = norm.running_var + (norm.eps if v.eps else 0)
+    scale = (norm.weight if v.scale else 1) / (variance.sqrt() if v.root else variance)
+    bias = conv.bias if v.bias and conv.bias is not None else torch.zeros_like(scale)
+    mean = norm.running_mean if v.mean else torch.zeros_like(scale)
+    bias = (bias - mean) * scale if v.bias_scaled else bias - mean * scale
+    weight = conv.weight * scale[:, None, None, None] if v.weight_scaled else conv.weight
+    return weight, bias + (norm.bias if v.shift else 0)
+
+
+def judge_folded(folded: Any, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     expect(isinstance(folded, nn.Conv2d), f"A convolution (nn.Conv2d) was expected; {type(folded).__name__} came.")
     x = torch.randn(2, 3, 9, 9)
-    causes = {
-        "eps": "the small number eps is not added to the variance",
-        "root": "the variance stands where its square root, the deviation, belongs",
-        "scale": "batch norm's own weight is missing from the scale",
-        "bias": "the bias of the convolution is lost: batch norm scales it as well",
-        "bias as it is": "the bias of the convolution has to be scaled, like its weights",
-        "mean": "the running mean is not subtracted",
-        "shift": "batch norm's own bias is not added",
-        "weight": "the weights are not scaled",
-    }
     with torch.no_grad():
         wanted = norm(conv(x))
-        mistakes = {words: F.conv2d(x, *fold(conv, norm, v), conv.stride, conv.padding) for v, words in causes.items()}
+        mistakes = {v.says: F.conv2d(x, *fold(conv, norm, v), conv.stride, conv.padding) for v in FOLDING_MISTAKES}
         mistakes["nothing is folded: it is the convolution as it was"] = conv(x)
         if folded.weight.shape == conv.weight.shape:
             plain = (folded.stride, folded.padding) != (conv.stride, conv.padding)
@@ -73,7 +100,7 @@ def judge_folded(folded, conv, norm):
         expect_tensor(folded(x), wanted, mistakes, "Write norm(conv(x)) as a formula for one channel.")
 
 
-def layers_to_fold():
+def layers_to_fold() -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
     """Two pairs of a convolution and a batch norm, in eval mode; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -81,12 +108,13 @@ def layers_to_fold():
         for bias, stride in ((True, 1), (False, 2)):
             conv, norm = nn.Conv2d(3, 4, 3, stride, padding=1, bias=bias).eval(), nn.BatchNorm2d(4, eps=0.01).eval()
             for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                assert values is not None
                 nn.init.uniform_(values, 0.1, 0.9)
             pairs.append((conv, norm))
     return tuple(pairs)
 
 
-def groups_to_join():
+def groups_to_join() -> tuple[Tensor | nn.Conv2d, ...]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return torch.randn(2, 8, 5, 5), *(nn.Conv2d(4, 3, 3, padding=1, bias=False) for _ in range(2))

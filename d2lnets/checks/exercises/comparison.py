@@ -1,17 +1,20 @@
 """The exercises of the chapter "One recipe, every network"."""
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, product
 from operator import mul
 from statistics import fmean
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from d2lnets.checks.exercises.exercise import Exercise, expect, numbers
 
 
-def permutation_p(a, b):
+def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     """Share of the ways to deal out all runs that set the means at least as far apart."""
     both, found = [*a, *b], abs(fmean(a) - fmean(b))
     ways = list(combinations(range(len(both)), len(a)))
@@ -20,7 +23,7 @@ def permutation_p(a, b):
     return sum(gap >= found - 1e-9 for gap in apart) / len(ways)
 
 
-def paired_p(a, b, two_sided=True, found_counts=True):
+def paired_p(a: Sequence[float], b: Sequence[float], two_sided: bool = True, found_counts: bool = True) -> float:
     """The same for pairs, where chance decides the sign of each difference."""
     gaps = [x - y for x, y in zip(a, b)]
     size = abs if two_sided else float
@@ -29,11 +32,11 @@ def paired_p(a, b, two_sided=True, found_counts=True):
     return (as_far if found_counts else as_far - 2) / len(sums)
 
 
-def average_accuracy(logits, labels):
+def average_accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.mean(0).argmax(1) == labels).float().mean().item()
 
 
-def some_logits():
+def some_logits() -> tuple[Tensor, Tensor]:
     """Of five networks for 400 images, and labels; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,7 +45,7 @@ def some_logits():
         return sharpness * (torch.randn(5, 400, 10) + 1.2 * F.one_hot(labels, 10)), labels
 
 
-def judge_flips(scores):
+def judge_flips(scores: Any) -> None:
     hint = "Set the random seed before the network is built, and give the seed to fit as well."
     expect(
         isinstance(scores, list | tuple) and len(scores) == 2,

@@ -1,15 +1,21 @@
 """The exercises of the chapter "Dense blocks and DenseNet"."""
 
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from d2lnets.checks import programs
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, numbers, parameters
+from d2lnets.checks.programs.dense import POOL_FIRST, Transition, transition
+from d2lnets.checks.programs.variants import NORM, RELU, Steps, Variant, run
+from d2lnets.checks.replaying import Net
 from d2lnets.densenet import DenseLayer
 
 
-def channels_and_blocks():
+def channels_and_blocks() -> list[int]:
     """Of blocks of 6 layers with growth rate 12; how many it takes to pass 130."""
     channels, blocks = 24 + 6 * 12, 1
     while channels <= 130:
@@ -17,50 +23,78 @@ def channels_and_blocks():
     return [24 + 6 * 12, (24 + 6 * 12) // 2, blocks]
 
 
-def trading_places():
+def trading_places() -> list[bool | int]:
     conv, x = nn.Conv2d(6, 3, 1), torch.randn(1, 6, 4, 4)
     same = [torch.allclose(conv(pool(x, 2)), pool(conv(x), 2), atol=1e-5) for pool in (F.avg_pool2d, F.max_pool2d)]
     return [*same, 2 * 2]
 
 
-def densenet_bc100(net, x, v=None):
-    """The program (`programs.py`) of the paper's DenseNet-BC for CIFAR."""
+@dataclass(frozen=True, kw_only=True)
+class DenseNetBC100(Variant):
+    """How the paper's DenseNet-BC for CIFAR is written.
+
+    Attributes:
+        stem: the steps after the first convolution.
+        layers: the number in a block.
+        bottleneck: the channels to which a layer's 1×1 convolution reduces; 0 for none.
+        transitions: the number of transitions, from the first block on.
+        reduction: by how much they divide the channels.
+        transition: how they are written.
+        end: the steps before the head.
+    """
+
+    stem: Steps = ()
+    layers: int = 16
+    bottleneck: int = 48
+    transitions: int = 2
+    reduction: int = 2
+    transition: Transition = field(default=Transition())
+    end: Steps = (NORM, RELU)
+
+
+BC100_RIGHTS = (
+    DenseNetBC100(),
+    DenseNetBC100(stem=(NORM, RELU)),
+    DenseNetBC100(transition=POOL_FIRST),
+)
+BC100_MISTAKES = (
+    DenseNetBC100("every layer has two convolutions, so a block has half as many layers", layers=32),
+    DenseNetBC100("the layers have no bottleneck", bottleneck=0),
+    DenseNetBC100(
+        "the layers have no bottleneck, and so each has one convolution instead of two", layers=32, bottleneck=0
+    ),
+    DenseNetBC100("the bottlenecks reduce to one growth rate, not to four", bottleneck=12),
+    DenseNetBC100("the transitions do not halve the channels", reduction=1),
+    DenseNetBC100("a transition too many: one stands after the last block", transitions=3),
+    DenseNetBC100("batch norm and ReLU before the head are missing", end=()),
+)
+
+
+def densenet_bc100(net: Net, x: Tensor, v: DenseNetBC100) -> Tensor:
     x = net.conv("the first convolution", x, 24, 3)
-    if v == "small stem":
-        x = F.relu(net.norm("the first batch norm", x))
+    x = run(x, v.stem, norm=partial(net.norm, "the first batch norm"))
     for block in range(1, 4):
-        for layer in range({"32 layers": 32, "32 plain": 32}.get(v, 16)):
-            net.place = f"block {block}, layer {layer + 1}, "
+        for layer in range(1, v.layers + 1):
+            net.place = f"block {block}, layer {layer}, "
             y = F.relu(net.norm("batch norm 1", x))
-            if v not in ("plain", "32 plain"):
-                y = net.conv("the 1×1 convolution", y, 12 if v == "narrow" else 48, 1)
+            if v.bottleneck:
+                y = net.conv("the 1×1 convolution", y, v.bottleneck, 1)
                 y = F.relu(net.norm("batch norm 2", y))
             x = torch.cat([x, net.conv("the 3×3 convolution", y, 12, 3)], dim=1)
-        if block < 3 or v == "last transition":
+        if block <= v.transitions:
             net.place = f"transition {block}, "
-            channels = x.shape[1] if v == "no compression" else x.shape[1] // 2
-            x = programs.transition(net, x, x.shape[1], channels, "nrpc" if v == "pool first" else None)
+            x = transition(net, x, x.shape[1], x.shape[1] // v.reduction, v.transition)
     net.place = "head, "
-    if v != "no final norm":
-        x = F.relu(net.norm("the batch norm", x))
+    x = run(x, v.end, norm=partial(net.norm, "the batch norm"))
     return net.linear("the linear layer", x.mean((2, 3)), 10)
 
 
-def judge_densenet_bc100(net):
-    causes = {
-        "32 layers": "every layer has two convolutions, so a block has half as many layers",
-        "plain": "the layers have no bottleneck",
-        "32 plain": "the layers have no bottleneck, and so each has one convolution instead of two",
-        "narrow": "the bottlenecks reduce to one growth rate, not to four",
-        "no compression": "the transitions do not halve the channels",
-        "last transition": "a transition too many: one stands after the last block",
-        "no final norm": "batch norm and ReLU before the head are missing",
-    }
+def judge_densenet_bc100(net: Any) -> None:
     hint = "Write down which layers with weights add up to 100."
-    expect_program(net, densenet_bc100, (2, 3, 16, 16), causes, hint, rights=(None, "small stem", "pool first"))
+    expect_program(net, densenet_bc100, (2, 3, 16, 16), BC100_RIGHTS, BC100_MISTAKES, hint)
 
 
-def judge_depth(factors):
+def judge_depth(factors: Any) -> None:
     names = "parameters", "receptive field", "peak of memory, plain,", "peak of memory, checkpointed,"
     least, most = (1, 65 / 9 - 0.1, 2.5, 0.5), (1.4, 65 / 9 + 0.1, 8, 2)  # the memories are measured
     factors = numbers(factors, 4, "one for each property").tolist()

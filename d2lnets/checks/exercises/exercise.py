@@ -1,13 +1,16 @@
 """What an exercise is, and what its judges share."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from d2lnets.checks.judging import Refused
+from d2lnets.checks.programs.variants import Variant
 from d2lnets.checks.recording import observe, randomize
 from d2lnets.checks.replaying import Plan, departs_at, difference, replay
 
@@ -28,28 +31,42 @@ class Exercise:
         limit: seconds of computing.
     """
 
-    answer: Callable | None
+    answer: Callable[..., Any] | None
     hint: str = ""
     note: str = ""
-    calls: tuple = ((),)
-    mistakes: dict = field(default_factory=dict)
-    judge: Callable | None = None
+    calls: tuple[tuple, ...] = ((),)
+    mistakes: dict[str, Any] = field(default_factory=dict)
+    judge: Callable[..., None] | None = None
     tolerance: float = 1e-6
     limit: float = 10
 
 
-def parameters(module):
+def parameters(module: nn.Module) -> int:
+    """Their number."""
     return sum(weight.numel() for weight in module.parameters())
 
 
-def expect(condition, what, cause="", hint=""):
+def expect(condition: object, what: str, cause: str = "", hint: str = "") -> None:
     """For a `judge`: refuse the answer unless the condition holds."""
     if not condition:
         raise Refused(what, cause, hint)
 
 
-def expect_program(module, program, shape, mistakes, hint, rights=(None,)):
-    """For a `judge`: refuse a module unless it does with its weights what the program does (`programs.py`)."""
+def expect_program(
+    module: Any,
+    program: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    rights: Sequence[Variant],
+    mistakes: Iterable[Variant],
+    hint: str,
+) -> None:
+    """For a `judge`: refuse a module unless it does with its weights what the program does (`programs`).
+
+    Args:
+        program: takes a net, an input and a variant `v`.
+        rights: variants that are right; the first says which layers were expected.
+        mistakes: variants that are wrong; the first that gives what the module gave says the cause.
+    """
     expect(isinstance(module, nn.Module), f"An nn.Module was expected; {type(module).__name__} came.")
     doing, x, module = f"for an input of shape {shape}", torch.randn(shape), copy.deepcopy(module)
     randomize(module, observe(module, x, False, doing))
@@ -57,7 +74,7 @@ def expect_program(module, program, shape, mistakes, hint, rights=(None,)):
 
     def does(v):
         with torch.no_grad():
-            return replay(lambda net, x: program(net, x, v), record, x, False)
+            return replay(partial(program, v=v), record, x, False)
 
     agreed = next(filter(None, map(does, rights)), None)
     if agreed:
@@ -65,28 +82,28 @@ def expect_program(module, program, shape, mistakes, hint, rights=(None,)):
         idle = [name for name, p in module.named_parameters() if p.data_ptr() not in used]
         expect(not idle, "A layer too many came.", f"{', '.join(idle[:4])} has no effect on the output", hint)
         return
-    what, plan = "With the same weights another output was expected.", Plan(program, shape)
+    reference = partial(program, v=rights[0])
+    what, plan = "With the same weights another output was expected.", Plan(reference, shape)
+    assert plan.output is not None and record.output is not None
     if plan.output.shape != record.output.shape:
         what = f"F{doing[1:]}, {tuple(plan.output.shape)} was expected; {tuple(record.output.shape)} came."
-    for v, cause in mistakes.items():
-        expect(not does(v), what, cause, hint)
-    raise Refused(what, difference(plan.calls, record.calls) or departs_at(program, record, x, False), hint)
+    for mistake in mistakes:
+        expect(not does(mistake), what, mistake.says, hint)
+    raise Refused(what, difference(plan.calls, record.calls) or departs_at(reference, record, x, False), hint)
 
 
-def numbers(given, count, which):
+def numbers(given: Any, count: int, which: str) -> Tensor:
     """For a `judge`: what came, as a tensor of so many numbers."""
+    what = f"{'A number was' if count == 1 else f'{count} numbers were'} expected, {which}"
     try:
         values = torch.as_tensor(given, dtype=torch.float64).flatten()
     except (TypeError, ValueError, RuntimeError):
-        values = None
-    came = f"a {type(given).__name__}" if values is None else len(values)
-    expect(
-        came == count, f"{'A number was' if count == 1 else f'{count} numbers were'} expected, {which}; {came} came."
-    )
+        raise Refused(f"{what}; a {type(given).__name__} came.") from None
+    expect(len(values) == count, f"{what}; {len(values)} came.")
     return values
 
 
-def expect_tensor(given, wanted, mistakes, hint):
+def expect_tensor(given: object, wanted: Tensor, mistakes: dict[str, Tensor], hint: str) -> None:
     """For a `judge`: refuse what came unless it is the tensor `wanted`; for each cause, the tensor it leads to."""
     kind = type(given).__name__
     expect(isinstance(given, (torch.Tensor, float)), f"A tensor was expected; {kind} came.")

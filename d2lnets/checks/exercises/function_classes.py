@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ POINTS = torch.linspace(0, 1, 1001, dtype=torch.float64)
 TARGET = (2 * POINTS - 1).abs() + 0.2 * torch.sin(9 * POINTS)
 
 
-def distance_with(kinks):
+def distance_with(kinks: Iterable[float]) -> float:
     """The least distance (root mean square) of the piecewise straight functions with such kinks to the target."""
     units = [(POINTS - kink).relu() for kink in kinks]
     columns = torch.stack([torch.ones_like(POINTS), POINTS, *units], dim=1)
@@ -22,11 +23,11 @@ def distance_with(kinks):
     return (values[:, 0] - TARGET).square().mean().sqrt().item()
 
 
-def steps_contained(pieces):
+def steps_contained(pieces: Iterable[int]) -> list[bool]:
     return [longer % shorter == 0 for shorter, longer in pairwise(pieces)]
 
 
-def judge_kinks(kinks):
+def judge_kinks(kinks: Any) -> None:
     kinks = numbers(kinks, 5, "the kinks in the order in which they come").tolist()
     inside = len(set(kinks)) == 5 and all(0 < kink < 1 for kink in kinks)
     expect(inside, f"Five different numbers between 0 and 1 were expected; {kinks} came.")
@@ -39,7 +40,7 @@ def judge_kinks(kinks):
         expect(ours <= theirs + 1e-9, what, cause, "Try the last kink at many places, and keep the place that is best.")
 
 
-def judge_two_convolutions(convs):
+def judge_two_convolutions(convs: Any) -> None:
     convs = convs.children() if isinstance(convs, nn.Module) else convs
     convs = [layer for layer in convs if not isinstance(layer, nn.ReLU)] if isinstance(convs, Iterable) else []
     two = len(convs) == 2 and all(isinstance(conv, nn.Conv2d) for conv in convs)
@@ -68,18 +69,20 @@ def judge_two_convolutions(convs):
     expect(between <= 16, few, hint="Which of them carry the same numbers as others?")
 
 
-def degradation_means(network, *errors):
+def degradation_means(network: str, *errors: str) -> list[float]:
     """Mean over the recorded seeds."""
     runs = [run for run in degradation.load()["runs"] if run["network"] == network]
     return [sum(run[error] for run in runs) / len(runs) for error in errors]
 
 
-def answers_to_skeptics(network="plain56-thin", first="last_epoch_error", second="test_error"):
+def answers_to_skeptics(
+    network: str = "plain56-thin", first: str = "last_epoch_error", second: str = "test_error"
+) -> list[float]:
     seen, trained, test = degradation_means(network, first, "train_error", second)
     return [seen, test - trained]
 
 
-def judge_random_kinks(counts):
+def judge_random_kinks(counts: Any) -> None:
     kept, anew = numbers(counts, 2, "for kept kinks and for those drawn anew").tolist()
     what = f"{kept:g} and {anew:g} of 100 cannot be."
     hint = "In one repetition, are the kinks of a class all among those of the next?"
@@ -90,7 +93,7 @@ def judge_random_kinks(counts):
     expect(anew > 80, what, "too few families are drawn anew, or some of their kinks are kept", hint)
 
 
-def judge_plain_error(error, depth):
+def judge_plain_error(error: Any, depth: int) -> None:
     (error,) = numbers(error, 1, "the training error").tolist()
     expect(0 <= error <= 1, f"{error:g} cannot be a fraction.", "it is a percentage" if 1 < error <= 100 else "")
     what = f"{error:.2f} for {depth} layers cannot be."

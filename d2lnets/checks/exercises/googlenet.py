@@ -1,18 +1,25 @@
 """The exercises of the chapter "Inception and GoogLeNet"."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, numbers, parameters
+from d2lnets.checks.programs.variants import Variant
+from d2lnets.checks.replaying import Net
 from d2lnets.googlenet import GOOGLENET_STAGES
 
 POSITIONS = {"inception_3": 12**2, "inception_4": 6**2, "inception_5": 3**2}  # of maps, for 96x96
 INCEPTION_3A = (192, *GOOGLENET_STAGES["inception_3"]["inception_3a"])
 
 
-def small_shapes(side=14, part=4, half=lambda side: (side + 1) // 2):
+def small_shapes(side: int = 14, part: int = 4, half: Callable[[int], int] = lambda side: (side + 1) // 2) -> list:
     """Of the three stages that get maps of this side, and the side of the last stage's."""
     sides = half(side), half(half(side)), half(half(side))
     blocks = [list(stage.values())[-1] for stage in GOOGLENET_STAGES.values()]
@@ -20,7 +27,7 @@ def small_shapes(side=14, part=4, half=lambda side: (side + 1) // 2):
     return [*((c, each, each) for c, each in zip(channels, sides)), sides[-1]]
 
 
-def naive_blocks(keep=True, positions=POSITIONS):
+def naive_blocks(keep: bool = True, positions: dict[str, int] = POSITIONS) -> list:
     """The channels that leave the blocks without 1×1, and how many times the multiply-adds they take."""
     c, d, channels, work, ours = 192, 192, [], 0, 0
     for stage, blocks in GOOGLENET_STAGES.items():
@@ -32,45 +39,60 @@ def naive_blocks(keep=True, positions=POSITIONS):
     return [channels, work / ours]
 
 
-def two_3x3(net, x, between, v=None):
-    """The program (`programs.py`) of a path with two 3×3 in place of the 5×5."""
-    convs = [("the 1×1 convolution", 16, 1), ("the first 3×3", between, 3), ("the second 3×3", 32, 3)]
-    for i, (role, channels, kernel) in enumerate(convs[v == "no 1×1" :]):
+@dataclass(frozen=True, kw_only=True)
+class Two3x3(Variant):
+    """How a path with two 3×3 in place of the 5×5 is written.
+
+    Attributes:
+        convs: those of its three convolutions that there are, counted from 0.
+        without_relu: those that have no ReLU.
+    """
+
+    convs: tuple[int, ...] = (0, 1, 2)
+    without_relu: tuple[int, ...] = ()
+
+
+TWO_3X3_MISTAKES = (
+    Two3x3("the ReLU between the two 3×3 is missing: together they are one linear map", without_relu=(1,)),
+    Two3x3("the ReLU after the last 3×3 is missing", without_relu=(2,)),
+    Two3x3("the ReLU after the 1×1 is missing", without_relu=(0,)),
+    Two3x3("the ReLUs are missing", without_relu=(0, 1, 2)),
+    Two3x3("the 1×1 that reduces 192 channels to 16 is missing", convs=(1, 2)),
+)
+
+
+def two_3x3(net: Net, x: Tensor, between: int, v: Two3x3) -> Tensor:
+    convs = ("the 1×1 convolution", 16, 1), ("the first 3×3", between, 3), ("the second 3×3", 32, 3)
+    for i in v.convs:
+        role, channels, kernel = convs[i]
         x = net.norm_if_any("a batch norm", net.conv(role, x, channels, kernel))
-        x = x if v == "no relu" or v == i else F.relu(x)
+        x = x if i in v.without_relu else F.relu(x)
     return x
 
 
-def judge_two_3x3(path, between):
-    causes = {
-        1: "the ReLU between the two 3×3 is missing: together they are one linear map",
-        2: "the ReLU after the last 3×3 is missing",
-        0: "the ReLU after the 1×1 is missing",
-        "no relu": "the ReLUs are missing",
-        "no 1×1": "the 1×1 that reduces 192 channels to 16 is missing",
-    }
+def judge_two_3x3(path: Any, between: int) -> None:
     hint = "Print block.path3: what follows its convolutions, and how is the 5×5 padded?"
-    expect_program(path, lambda net, x, v=None: two_3x3(net, x, between, v), (2, 192, 6, 5), causes, hint)
+    expect_program(path, partial(two_3x3, between=between), (2, 192, 6, 5), [Two3x3()], TWO_3X3_MISTAKES, hint)
 
 
-def two_3x3_work(between):
+def two_3x3_work(between: int) -> int:
     return 12**2 * (192 * 16 + 9 * 16 * between + 9 * between * 32)
 
 
-def spread_out(weight):
+def spread_out(weight: Tensor) -> Tensor:
     """The nine weights at every second position of a 5×5: a dilated convolution."""
     wide = torch.zeros(*weight.shape[:2], 5, 5)
     wide[:, :, ::2, ::2] = weight
     return wide
 
 
-def judge_5x5(given, weight):
+def judge_5x5(given: Any, weight: Tensor) -> None:
     given = given.weight if isinstance(given, nn.Conv2d) else given
     expect(isinstance(given, torch.Tensor), f"A tensor was expected; {type(given).__name__} came.")
-    wanted, came = (*weight.shape[:2], 5, 5), tuple(given.shape)
-    shown = "A weight of {} was expected; {} came."
+    shape, came = (*weight.shape[:2], 5, 5), tuple(given.shape)
+    what = f"A weight of {shape} was expected; {came} came."
     hint = "At which positions of the 5×5 window does the 3×3 window lie?"
-    expect(came == wanted, shown.format(wanted, came), "only two of the four dimensions are to grow", hint)
+    expect(came == shape, what, "only two of the four dimensions are to grow", hint)
     x = torch.randn(2, weight.shape[1], 7, 7)
     wanted = F.conv2d(x, weight, padding=1)
 
@@ -88,7 +110,7 @@ def judge_5x5(given, weight):
     expect(same(given.detach()), "The two convolutions give different maps.", cause, hint)
 
 
-def judge_he(losses):
+def judge_he(losses: Any) -> None:
     expect(hasattr(losses, "__len__") and len(losses) > 1, "The losses were expected in a list, one for a pass.")
     first, *_, last = losses = numbers(losses, len(losses), "one for a pass").tolist()
     shown = ", ".join(f"{loss:.2f}" for loss in losses)

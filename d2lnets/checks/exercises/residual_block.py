@@ -1,17 +1,22 @@
 """The exercises of the chapter "The residual block"."""
 
 import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, numbers, parameters
 from d2lnets.checks.judging import Refused
+from d2lnets.checks.programs.variants import NORM, RELU, Steps, Variant, run
+from d2lnets.checks.replaying import Net
 
 
-def judge_canceling_block(block):
+def judge_canceling_block(block: Any) -> None:
     kind = type(block).__name__
     expect(isinstance(block, d2lnets.Residual), f"A block made by d2lnets.Residual was expected; {kind} came.")
     hint = "Residual has an argument for it."
@@ -39,40 +44,49 @@ def judge_canceling_block(block):
     raise Refused("F(x) is not -x for an x > 0.", cause, "Compute conv1(x) and conv2 of that, for x = 1 everywhere.")
 
 
-def share_of_terms(blocks, least, most):
+def share_of_terms(blocks: int, least: int, most: int) -> float:
     return sum(math.comb(blocks, k) for k in range(least, most + 1)) / 2**blocks
 
 
-def preactivation_net(net, x, v=None, blocks=3):
-    """The program (`programs.py`) of a network of pre-activation blocks."""
+@dataclass(frozen=True, kw_only=True)
+class Preactivation(Variant):
+    """How a network of pre-activation blocks is written: blocks in a stage, steps after a sum and after the last."""
+
+    blocks: int = 3
+    after_sum: Steps = ()
+    end: Steps = (NORM, RELU)
+
+
+PREACTIVATION_MISTAKES = (
+    Preactivation("the batch norm and the ReLU after the last block are missing", end=()),
+    Preactivation("the batch norm after the last block is missing", end=(RELU,)),
+    Preactivation("the ReLU after the last block is missing", end=(NORM,)),
+    Preactivation("a ReLU follows the sum of every block", after_sum=(RELU,)),
+    Preactivation("a stage has two blocks, not three", blocks=2),
+)
+
+
+def preactivation_net(net: Net, x: Tensor, v: Preactivation) -> Tensor:
     x = net.conv("the first convolution", x, 16, 3)
     for width in (16, 32, 64):
         if width > 16:
             x = net.conv(f"the 1×1 convolution to {width} channels", x, width, 1, 2)
-        for block in range(2 if v == "two" else blocks):
-            net.place, y = f"block {block + 1} of {width} channels, ", x
+        for block in range(1, v.blocks + 1):
+            net.place, y = f"block {block} of {width} channels, ", x
             for i in (1, 2):
                 y = F.relu(net.norm(f"batch norm {i}", y))
                 y = net.conv(f"convolution {i}", y, width, 3)
-            x = F.relu(x + y) if v == "post" else x + y
+            x = run(x + y, v.after_sum)
         net.place = ""
-    x = x if v in ("no end", "no norm") else net.norm("the last batch norm", x)
-    x = x if v in ("no end", "no relu") else F.relu(x)
+    x = run(x, v.end, norm=partial(net.norm, "the last batch norm"))
     return net.linear("the linear layer", x.mean((2, 3)), 10)
 
 
-def judge_grown_and_small(nets):
+def judge_grown_and_small(nets: Any) -> None:
     expect(isinstance(nets, (tuple, list)) and len(nets) == 2, "Two networks were expected, in a tuple.")
-    causes = {
-        "no end": "the batch norm and the ReLU after the last block are missing",
-        "no norm": "the batch norm after the last block is missing",
-        "no relu": "the ReLU after the last block is missing",
-        "post": "a ReLU follows the sum of every block",
-        "two": "a stage has two blocks, not three",
-    }
     grown, small = nets
     hint = "Print the network, and look for each part that the exercise lists."
-    expect_program(grown, preactivation_net, (2, 1, 16, 12), causes, hint)
+    expect_program(grown, preactivation_net, (2, 1, 16, 12), [Preactivation()], PREACTIVATION_MISTAKES, hint)
     expect(isinstance(small, nn.Module), f"Two networks were expected; the second is a {type(small).__name__}.")
     x = torch.randn(2, 1, 16, 12)
     with torch.no_grad():
@@ -89,7 +103,7 @@ def judge_grown_and_small(nets):
     expect(same, "The two networks do not give the same logits.", cause, hint)
 
 
-def judge_default_start(norms):
+def judge_default_start(norms: Any) -> None:
     norms = numbers(norms, 55, "one for each convolution")
     what = f"Norms between {norms.min():.0e} and {norms.max():.0e} came; far smaller ones were expected."
     causes = (
@@ -105,7 +119,7 @@ def judge_default_start(norms):
         expect(not holds, what, cause, "bare makes the network; then go through net.modules().")
 
 
-def judge_changes(changes):
+def judge_changes(changes: Any) -> None:
     plain, residual = numbers(changes, 2, "plain56-thin's first").abs().tolist()
     what = f"{plain:.1g} for plain56-thin and {residual:.1g} for resnet56-thin cannot be."
     hint = "Take the gradients of one and the same network before and after, and subtract 1 from the ratio."
@@ -120,7 +134,7 @@ def judge_changes(changes):
     expect(plain > 1e-3, what, "the change of the pixels is too small", hint)
 
 
-def judge_losing_blocks(scores):
+def judge_losing_blocks(scores: Any) -> None:
     scores = numbers(scores, 8, "the accuracies with 0 to 7 blocks missing").tolist()
     what = f"{', '.join(f'{score:.2f}' for score in scores)} cannot be."
     causes = (

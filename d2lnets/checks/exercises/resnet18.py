@@ -1,5 +1,8 @@
 """The exercises of the chapter "ResNet-18, stage by stage"."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -7,21 +10,21 @@ import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, parameters
 
 
-def photo_shapes(channels=64, side=56):
+def photo_shapes(channels: int = 64, side: int = 56) -> list[tuple[int, int, int]]:
     """Of the stem and four stages; the first stage keeps its input's."""
     return [(64, 56, 56), *((channels * 2**i, side // 2**i, side // 2**i) for i in range(4))]
 
 
-def resnet34(depths=(3, 4, 6, 3)):
+def resnet34(depths: Sequence[int] = (3, 4, 6, 3)) -> nn.Module:
     stages = [d2lnets.resnet_block(64 * 2 ** max(i - 1, 0), 64 * 2**i, n, i == 0) for i, n in enumerate(depths)]
     return nn.Sequential(d2lnets.resnet.stem(1), *stages, d2lnets.resnet.head(512, 10))
 
 
-def shortcut_convolutions(in_channels, out_channels, stride):
+def shortcut_convolutions(in_channels: int, out_channels: int, stride: int) -> bool:
     return in_channels != out_channels or stride != 1
 
 
-def judge_resnet34(net):
+def judge_resnet34(net: Any) -> None:
     expect(isinstance(net, nn.Module), f"A network was expected; {type(net).__name__} came.")
     with torch.no_grad():
         shapes = [tuple(net.eval()(torch.zeros(1, 1, side, side)).shape) for side in (64, 96)]
@@ -40,8 +43,8 @@ def judge_resnet34(net):
         "a block changes the shape where none should, or the stem or the head differs",
         "What does first_block=True do, and in which stage?",
     )
-    trace, wanted = (d2lnets.trace_shapes(each, (1, 96, 96)).multiply_adds for each in (net, resnet34()))
-    expect(trace == wanted, "The parameters are right, the work is not.", "a stride is on another block than it should")
+    came, least = (d2lnets.trace_shapes(each, (1, 96, 96)).multiply_adds for each in (net, resnet34()))
+    expect(came == least, "The parameters are right, the work is not.", "a stride is on another block than it should")
 
 
 RESNET18 = {

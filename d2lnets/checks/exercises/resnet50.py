@@ -2,26 +2,34 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, parameters
 from d2lnets.checks.judging import Crashed, Refused
+from d2lnets.checks.programs.variants import CONV, NORM, POOL, Pool, Steps, Variant, run
 from d2lnets.checks.recording import observe
+from d2lnets.checks.replaying import Net
 
 
-def on_the_way(filters=(256, 256, 1024), bias=1, norm=2, shortcut_norm=2):
+def on_the_way(
+    filters: Sequence[int] = (256, 256, 1024), bias: int = 1, norm: int = 2, shortcut_norm: int = 2
+) -> list[int]:
     """Parameters of a convolutional block that gets 512 channels, and those of its shortcut."""
     branch = sum(c * d * k**2 + (bias + norm) * d for c, d, k in zip((512, *filters), filters, (1, 3, 1)))
     shortcut = 512 * filters[-1] + (bias + min(norm, shortcut_norm)) * filters[-1]
     return [branch + shortcut, shortcut]
 
 
-def judge_resnet101(net):
+def judge_resnet101(net: Any) -> None:
     expect(isinstance(net, nn.Module), f"A network was expected; {type(net).__name__} came.")
     with torch.no_grad():
         shape = tuple(net.eval()(torch.zeros(1, 3, 64, 64)).shape)
@@ -43,41 +51,56 @@ def judge_resnet101(net):
     expect(came == wanted, what, cause, "Print the last block that was there, and one of yours.")
 
 
-def bottleneck_d(net, x, filters, v=None):
-    """The program (`programs.py`) of ResNet-D's block that halves the size."""
+AVERAGE = Pool("avg", 2, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckD(Variant):
+    """How ResNet-D's block that halves the size is written.
+
+    Attributes:
+        strided: the convolution of the branch that has the stride, counted from 0.
+        shortcut: its steps.
+        shortcut_stride: of its 1×1 convolution.
+        pool: the one on the shortcut.
+    """
+
+    strided: int = 1
+    shortcut: Steps = (POOL, CONV, NORM)
+    shortcut_stride: int = 1
+    pool: Pool = AVERAGE
+
+
+BOTTLENECK_D_RIGHTS = (BottleneckD(), BottleneckD(shortcut=(CONV, POOL, NORM)))
+BOTTLENECK_D_MISTAKES = (
+    BottleneckD("the shortcut has no pool: its 1×1 still has stride 2", shortcut=(CONV, NORM), shortcut_stride=2),
+    BottleneckD("the branch's stride is on its first 1×1, as in the block of 2015, not on the 3×3", strided=0),
+    BottleneckD("the pool on the shortcut takes the maximum, not the average", pool=Pool("max", 2, 2)),
+    BottleneckD("the batch norm on the shortcut is missing", shortcut=(POOL, CONV)),
+)
+
+
+def bottleneck_d(net: Net, x: Tensor, filters: Sequence[int], v: BottleneckD) -> Tensor:
     y = x
     for i, (channels, kernel) in enumerate(zip(filters, (1, 3, 1))):
-        stride = 2 if i == (0 if v == "2015" else 1) else 1
-        y = net.conv(f"convolution {i + 1} of the branch", y, channels, kernel, stride)
+        y = net.conv(f"convolution {i + 1} of the branch", y, channels, kernel, 2 if i == v.strided else 1)
         y = net.norm(f"batch norm {i + 1} of the branch", y)
         y = y if i == 2 else F.relu(y)
-    if v not in ("no pool", "pool last"):
-        x = net.pool("max" if v == "max" else "avg", "the shortcut's pool", x, 2, 2)
-    x = net.conv("the shortcut's 1×1 convolution", x, filters[-1], 1, 2 if v == "no pool" else 1)
-    if v == "pool last":
-        x = net.pool("avg", "the shortcut's pool", x, 2, 2)
-    if v != "no norm":
-        x = net.norm("the shortcut's batch norm", x)
+    x = run(
+        x,
+        v.shortcut,
+        pool=partial(v.pool, net, "the shortcut's pool"),
+        conv=partial(net.conv, "the shortcut's 1×1 convolution", out=filters[-1], kernel=1, stride=v.shortcut_stride),
+        norm=partial(net.norm, "the shortcut's batch norm"),
+    )
     return F.relu(y + x)
 
 
-def judge_bottleneck_d(block, in_channels, filters):
-    causes = {
-        "no pool": "the shortcut has no pool: its 1×1 still has stride 2",
-        "2015": "the branch's stride is on its first 1×1, as in the block of 2015, not on the 3×3",
-        "max": "the pool on the shortcut takes the maximum, not the average",
-        "no norm": "the batch norm on the shortcut is missing",
-    }
+def judge_bottleneck_d(block: Any, in_channels: int, filters: Sequence[int]) -> None:
+    program, shape = partial(bottleneck_d, filters=filters), (2, in_channels, 8, 8)
     hint = "Print block.shortcut, and the shape behind each of its layers."
     try:
-        expect_program(
-            block,
-            lambda net, x, v=None: bottleneck_d(net, x, filters, v),
-            (2, in_channels, 8, 8),
-            causes,
-            hint,
-            rights=(None, "pool last"),
-        )
+        expect_program(block, program, shape, BOTTLENECK_D_RIGHTS, BOTTLENECK_D_MISTAKES, hint)
     except Crashed as crash:
         if "must match the size" not in str(crash.error):
             raise
@@ -86,30 +109,63 @@ def judge_bottleneck_d(block, in_channels, filters):
         raise Refused("The shortcut's map and the branch's differ in size, and cannot be added.", cause, hint) from None
 
 
-def lean_resnet50(conv="conv2", pool="first"):
-    """ResNet-50, in which the last block of a stage makes only what the next stage reads."""
-    net = d2lnets.resnet50()
+def every_second_pixel() -> nn.Module:
+    return nn.MaxPool2d(1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeanResNet50(Variant):
+    """How the last block of a stage makes only what the next stage reads.
+
+    Attributes:
+        strided: its convolution that has the stride.
+        shortcut: makes its shortcut.
+    """
+
+    strided: str = "conv2"
+    shortcut: Callable[[], nn.Module] = every_second_pixel
+
+
+LEAN_MISTAKES = (
+    LeanResNet50("the stride is on the first 1×1 of the last block; its 3×3 must read all positions", strided="conv1"),
+    LeanResNet50(
+        "the shortcut averages; the next stage has read every second position",
+        shortcut=partial(nn.AvgPool2d, 2, ceil_mode=True),
+    ),
+    LeanResNet50(
+        "the shortcut takes maxima; the next stage has read every second position",
+        shortcut=partial(nn.MaxPool2d, 2, ceil_mode=True),
+    ),
+)
+LESS_LEAN = LeanResNet50(
+    "the stride is on the last 1×1: the 3×3 before it still makes what nobody reads", strided="conv3"
+)
+
+
+def lean_resnet50(v: LeanResNet50) -> nn.Module:
+    net: Any = d2lnets.resnet50()
     for stage, following in pairwise((net.conv2_x, net.conv3_x, net.conv4_x, net.conv5_x)):
         last, first = stage[-1], following[0]
-        getattr(last, conv).stride = (2, 2)
-        pools = {"max": nn.MaxPool2d(2, ceil_mode=True), "average": nn.AvgPool2d(2, ceil_mode=True)}
-        last.shortcut = pools.get(pool, nn.MaxPool2d(1, 2))  # every second pixel
+        getattr(last, v.strided).stride = (2, 2)
+        last.shortcut = v.shortcut()
         first.conv1.stride = first.shortcut[0].stride = (1, 1)
     return net
 
 
-def logits_and_work(net, images):
+def logits_and_work(net: nn.Module, images: Tensor) -> tuple[Tensor, int]:
     """The logits, and the multiply-adds for an image; each padding keeps the size at stride 1."""
     record = observe(net, images, False, "for two images of 64×64")
-    convs = [made for made in record.calls if made.kind == "conv"]
-    work = [
-        math.prod(c.shape) * math.prod(-(-n // s) for n, s in zip(c.input.shape[2:], c.geometry["stride"]))
-        for c in convs
-    ]
-    return record.output, sum(work)
+    assert record.output is not None
+    work = 0
+    for made in record.calls:
+        if made.kind == "conv":
+            assert made.input is not None
+            sides = zip(made.input.shape[2:], made.geometry["stride"])
+            work += math.prod(made.shape) * math.prod(-(-side // stride) for side, stride in sides)
+    return record.output, work
 
 
-def judge_lean_resnet50(net):
+def judge_lean_resnet50(net: Any) -> None:
     expect(isinstance(net, nn.Module), f"A network was expected; {type(net).__name__} came.")
     images, values = torch.randn(2, 3, 64, 64), list(net.state_dict().values())
 
@@ -130,19 +186,12 @@ def judge_lean_resnet50(net):
     )
     logits, came = logits_and_work(net, images)
     if not gives(right, logits):
-        causes = {
-            ("conv1", "first"): "the stride is on the first 1×1 of the last block; its 3×3 must read all positions",
-            ("conv2", "average"): "the shortcut averages; the next stage has read every second position",
-            ("conv2", "max"): "the shortcut takes maxima; the next stage has read every second position",
-        }
-        cause = next((cause for way, cause in causes.items() if gives(lean_resnet50(*way), logits)), "")
+        cause = next((mistake.says for mistake in LEAN_MISTAKES if gives(lean_resnet50(mistake), logits)), "")
         raise Refused("With the same weights, other logits came than resnet50's.", cause, hint)
-    if came > logits_and_work(lean_resnet50(), images)[1]:
+    if came > logits_and_work(lean_resnet50(LeanResNet50()), images)[1]:
         causes = {
             logits_and_work(right, images)[1]: "nothing is saved yet",
-            logits_and_work(lean_resnet50("conv3"), images)[
-                1
-            ]: "the stride is on the last 1×1: the 3×3 before it still makes what nobody reads",
+            logits_and_work(lean_resnet50(LESS_LEAN), images)[1]: LESS_LEAN.says,
         }
         cause = causes.get(came, "one of the three changes of stage is left as it was")
         raise Refused(

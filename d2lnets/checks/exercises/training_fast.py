@@ -1,26 +1,29 @@
 """The exercises of the chapter "Training fast"."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_tensor, numbers
 
 
-def two_rates(first=0.25, last=1.0, high=0.2):
+def two_rates(first: float = 0.25, last: float = 1.0, high: float = 0.2) -> list[float]:
     """Of a rate that reaches its highest value at the fraction `first` of the steps, and zero at `last`."""
     return [high * (last - done) / (last - first) for done in (0.5, 0.75)]
 
 
-def steps_and_warmup(images=55_000, batch=128, epochs=4):
+def steps_and_warmup(images: int = 55_000, batch: int = 128, epochs: int = 4) -> list[int]:
     steps = epochs * -(-images // batch)
     return [steps, steps // 4]
 
 
-def spread_labels(labels, true=0.91, other=0.01):
+def spread_labels(labels: Tensor, true: float = 0.91, other: float = 0.01) -> Tensor:
     return torch.full((len(labels), 10), other).scatter_(1, labels[:, None], true)
 
 
-def judge_smoothed_loss(loss, logits, labels):
+def judge_smoothed_loss(loss: Any, logits: Tensor, labels: Tensor) -> None:
     target, logs = spread_labels(labels), logits.log_softmax(1)
     wanted = F.cross_entropy(logits, labels, label_smoothing=0.1)
 
@@ -43,7 +46,7 @@ def judge_smoothed_loss(loss, logits, labels):
     expect_tensor(loss, wanted, mistakes, "Print the target of one example: ten numbers, which sum to 1.")
 
 
-def judge_lost_by_rate(lost, epochs):
+def judge_lost_by_rate(lost: Any, epochs: int) -> None:
     (lost,) = numbers(lost, 1, "the difference of two accuracies").tolist()
     what = f"{lost:.3f} after {epochs} epochs cannot be."
     hint = "1,000 images in batches of 32 are 32 steps an epoch. Which accuracy is subtracted from which?"
@@ -57,7 +60,9 @@ def judge_lost_by_rate(lost, epochs):
 
 
 LOGITS = torch.tensor([[float((7 * i + 3 * j * j) % 11 - 5) for j in range(10)] for i in range(3)]) / 2
-SMALLEST_LOSS = F.cross_entropy(spread_labels(torch.zeros(1, dtype=int)).log(), torch.tensor([0]), label_smoothing=0.1)
+SMALLEST_LOSS = F.cross_entropy(
+    spread_labels(torch.zeros(1, dtype=torch.long)).log(), torch.tensor([0]), label_smoothing=0.1
+)
 
 TRAINING_FAST = {
     1: Exercise(
