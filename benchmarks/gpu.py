@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.data import enlarge, normalize
+from d2lnets.files import expanded
 from d2lnets.networks import NETWORKS, SMALL, build
 from d2lnets.training.loop import Trainer, evaluate, fit
 from d2lnets.training.recipe import BOOK, Recipe
@@ -241,7 +242,7 @@ def profiled(notes, data):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"))
+    parser.add_argument("--out", type=expanded, default=Path("gpu.jsonl"))
     parser.add_argument("--seconds", type=float, default=540)
     parser.add_argument("--only", nargs="+", default=["short", "d2l", "source", "speeds", "ladder"])
     options = parser.parse_args()

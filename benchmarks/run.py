@@ -26,6 +26,7 @@ from tqdm import tqdm
 import d2lnets
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
+from d2lnets.files import expanded
 from d2lnets.training.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.training.loop import pick_device
 from d2lnets.training.recipe import BOOK, Recipe
@@ -376,15 +377,15 @@ def measure(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
-    parser.add_argument("--out", type=Path, default=Path(d2lnets.__file__).with_name("benchmark.json"))
+    parser.add_argument("--out", type=expanded, default=Path(d2lnets.__file__).with_name("benchmark.json"))
     parser.add_argument(
         "--recorded", action="store_true", help="measure nothing, only count anew what the recorded runs decide"
     )
     options = parser.parse_args()
-    results = json.loads(options.out.read_text()) if options.recorded else measure(options.rounds)
+    results = json.loads(options.out.read_text(encoding="utf-8")) if options.recorded else measure(options.rounds)
     results["accuracy"] = time_to_accuracy(results)
     results["bars"] = bars(results)
-    options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     show(options.out)
     print(options.out)
 

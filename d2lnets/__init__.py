@@ -22,6 +22,8 @@ from d2lnets.training.loop import DivergedError, Interrupted, Score, evaluate, f
 from d2lnets.training.recipe import D2L, Recipe
 from d2lnets.training.runs import Run, compare, load_runs
 
+__version__ = "0.2.0"  # pyproject.toml reads it here
+
 __all__ = [
     "D2L",
     "CheckpointError",

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from io import TextIOWrapper
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ from safetensors import SafetensorError
 from tabulate import tabulate
 from tqdm import tqdm
 
+from d2lnets import __version__
 from d2lnets.data import DataError, load_fashion_mnist
 from d2lnets.export import export
-from d2lnets.files import CheckpointError
+from d2lnets.files import CheckpointError, expanded
 from d2lnets.networks import NETWORKS, SMALL, build, load_trained
 from d2lnets.tracing import trace_shapes
 from d2lnets.training import parallel
@@ -53,19 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m d2lnets", description="Train, compare and look into the networks of the book."
     )
+    parser.add_argument("--version", action="version", version=f"d2lnets {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_train(_command(commands, _train, "train networks on Fashion-MNIST, and write a JSON file for each seed"))
     runs = _command(commands, _runs, "list recorded runs, compare networks, plot their curves")
     runs.add_argument("networks", nargs="*", metavar="NAME", help="only these; by default all that have runs")
-    runs.add_argument("--from", dest="folder", type=Path, help="folder of JSON files; by default the package's own")
-    runs.add_argument("--plot", type=Path, metavar="FILE", help="draw the validation curves, as PNG, PDF or SVG")
+    runs.add_argument("--from", dest="folder", type=expanded, help="folder of JSON files; by default the package's own")
+    runs.add_argument("--plot", type=expanded, metavar="FILE", help="draw the validation curves, as PNG, PDF or SVG")
     trace = _command(commands, _trace, "a network's shapes, parameters and multiply-adds by stage")
     trace.add_argument("network", metavar="NAME", help=", ".join(NETWORKS))
     trace.add_argument("--image-size", type=int, help="height and width; by default 28, or 96 for the source's own")
     export = _command(commands, _export, "write trained networks as ONNX files, with switches that take blocks out")
     export.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(SMALL))
-    export.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint; by default the package's own")
-    export.add_argument("--out", type=Path, default=Path("."), help="folder for what is written (default: this one)")
+    export.add_argument("--weights", type=expanded, metavar="FILE", help="a checkpoint; by default the package's own")
+    export.add_argument("--out", type=expanded, default=Path(), help="folder for what is written (default: this one)")
     bench = _command(commands, _bench, "images/s of training on this machine, and how near its peak that is")
     bench.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
     bench.add_argument("--image-size", type=int, default=28, help="(default: 28)")
@@ -107,7 +110,7 @@ def _add_train(train):
     train.add_argument("networks", nargs="+", metavar="NAME", help=", ".join(NETWORKS))
     train.add_argument("--recipe", choices=RECIPES, default="book", help="which the settings below depart from")
     train.add_argument("--seed", "--seeds", dest="seeds", type=int, nargs="+", default=[0], help="one run for each")
-    train.add_argument("--out", type=Path, default=Path("runs"), help="folder for what is written (default: runs)")
+    train.add_argument("--out", type=expanded, default=Path("runs"), help="folder for what is written (default: runs)")
     there = train.add_mutually_exclusive_group()
     there.add_argument("--resume", action="store_true", help="go on with runs that were begun; keep finished ones")
     there.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
@@ -254,4 +257,7 @@ def _bench(options):
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the locale lacks a character
     main()

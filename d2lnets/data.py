@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from d2lnets.arguments import require_positive
+from d2lnets.files import expanded
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -26,6 +27,7 @@ CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 PIXEL_MEAN, PIXEL_STD = 72.94, 90.02
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+TORCHVISIONS = Path("FashionMNIST", "raw")  # where it keeps the files, in its root
 SUBSET = Path(__file__).parent / "fashion_mnist_subset"
 
 # SHA-256 of the decompressed files: of the whole data set, and of the subset in this package.
@@ -111,7 +113,8 @@ def load_fashion_mnist(
     Every file is verified by SHA-256.
 
     Args:
-        path: a folder with the four idx files, as they are or gzipped; no other place is tried.
+        path: a folder with the four idx files, as they are or gzipped, or torchvision's ``root``, with
+            ``FashionMNIST/raw`` beneath it; no other place is tried.
         validation: how many of the last training images to set apart; a twelfth by default
             (5,000 of 60,000).
         download: whether to try the network.
@@ -123,8 +126,8 @@ def load_fashion_mnist(
     if path is None:
         path = os.environ.get("D2LNETS_DATA") or None
     if path is not None:
-        return _read(Path(path).expanduser(), validation, "replace it, or point `path` or D2LNETS_DATA elsewhere")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "d2lnets", "fashion-mnist")
+        return _read(_with_files(path), validation, "replace it, or point `path` or D2LNETS_DATA elsewhere")
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "d2lnets" / "fashion-mnist"
     if cache.is_dir():
         return _read(cache, validation, f"delete the folder {cache} and load again")
     if DEBIAN.is_dir():
@@ -139,6 +142,18 @@ def load_fashion_mnist(
     data = _read(SUBSET, validation, "reinstall d2lnets")
     _say(f"The whole data set is not on this machine ({why}). Using real images that ship with d2lnets. {data}")
     return data
+
+
+def _with_files(path):
+    """The folder that has the files: `path`, or one beneath it, where torchvision keeps them."""
+    folder = expanded(path)
+    for place in (folder, folder / "raw", folder / TORCHVISIONS):
+        if any((place / f"{name}{end}").is_file() for name in SHA256 for end in ("", ".gz")):
+            return place
+    if folder.exists():
+        names = ", ".join(SHA256)
+        raise DataError(f"{folder} is not a folder with {names} (or .gz), nor has {TORCHVISIONS} beneath it: name that")
+    return folder
 
 
 def _read(folder, validation, remedy):
@@ -184,10 +199,10 @@ def _downloaded(cache):
 
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=cache.parent, prefix="download-")
+        temporary = Path(tempfile.mkdtemp(dir=cache.parent, prefix="download-"))
     except OSError as error:
         _say(f"The cache {cache} cannot be written ({error}): this download will not be kept.")
-        temporary = tempfile.mkdtemp(prefix="d2lnets-")
+        temporary = Path(tempfile.mkdtemp(prefix="d2lnets-"))
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # seconds; torchvision would wait for ever
     try:
@@ -195,7 +210,7 @@ def _downloaded(cache):
             datasets.FashionMNIST(temporary, download=True)
         except RuntimeError as error:  # torchvision's word for a network or checksum error
             raise OSError(error) from error
-        raw = Path(temporary, "FashionMNIST", "raw")
+        raw = temporary / TORCHVISIONS
         for name in SHA256:
             (raw / f"{name}.gz").unlink()
             _read_file(raw, name, "load again")

@@ -152,7 +152,7 @@ def densenet(
     if small:
         channels, growth_rate = int(channels * width), max(1, int(growth_rate * width))
     first = (small_stem if small else stem)(in_channels, channels)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=RecomputedSequential(*first) if checkpoint else first)
+    layers: dict[str, nn.Module] = {"stem": RecomputedSequential(*first) if checkpoint else first}
     for i, num_convs in enumerate(blocks, 1):
         block = DenseBlock(num_convs, channels, growth_rate, bottleneck, checkpoint)
         layers[f"dense{i}"] = block
@@ -162,4 +162,4 @@ def densenet(
             channels //= 2
     last = nn.BatchNorm2d(channels), nn.ReLU()
     layers["head"] = nn.Sequential(*last, *head(channels, num_classes))
-    return nn.Sequential(layers)
+    return nn.Sequential(OrderedDict(layers))

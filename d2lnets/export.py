@@ -9,7 +9,7 @@ from torch import nn
 
 from d2lnets.data import normalize
 from d2lnets.densenet import DenseBlock
-from d2lnets.files import write
+from d2lnets.files import expanded, write
 from d2lnets.resnet import CifarBlock
 from d2lnets.tracing import trace_shapes
 
@@ -90,4 +90,4 @@ def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] =
     for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
         part.ClearField("metadata_props")  # source lines, with the paths of this machine
     model.graph.ClearField("value_info")
-    write(Path(path), model.SerializeToString())
+    write(expanded(path), model.SerializeToString())

@@ -1,4 +1,4 @@
-"""Files that are whole, or as they were before."""
+"""Files: where a path leads, and contents that are whole, or as they were before."""
 
 import os
 from contextlib import suppress
@@ -7,6 +7,11 @@ from pathlib import Path
 
 class CheckpointError(RuntimeError):
     """A file cannot be written, or a training cannot be gone on from; the message says what to do."""
+
+
+def expanded(path: Path | str) -> Path:
+    """A path as a shell would have it: a leading ``~`` is the home folder, and a name like ``~draft`` is a name."""
+    return Path(os.path.expanduser(path))  # Path.expanduser would refuse ~draft
 
 
 def write(path: Path, content: bytes | None) -> None:

@@ -113,12 +113,12 @@ def googlenet(
 
     channels = 192 // part
     if small:
-        layers = OrderedDict(stem=nn.Sequential(*conv(in_channels, channels, 3)), max_pool=halve())
+        layers = {"stem": nn.Sequential(*conv(in_channels, channels, 3)), "max_pool": halve()}
     else:
-        layers = OrderedDict(
-            conv1=nn.Sequential(*conv(in_channels, 64, 7, 2), halve()),
-            conv2=nn.Sequential(*conv(64, 64, 1), *conv(64, channels, 3), halve()),
-        )
+        layers = {
+            "conv1": nn.Sequential(*conv(in_channels, 64, 7, 2), halve()),
+            "conv2": nn.Sequential(*conv(64, 64, 1), *conv(64, channels, 3), halve()),
+        }
     for stage, blocks in GOOGLENET_STAGES.items():
         layers[stage] = nn.Sequential()
         for name, (c1, c2, c3, c4) in blocks.items():
@@ -129,4 +129,4 @@ def googlenet(
         if stage != "inception_5":
             layers[stage].add_module("max_pool", halve())
     layers["head"] = head(channels, num_classes)
-    return nn.Sequential(layers)
+    return nn.Sequential(OrderedDict(layers))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from d2lnets.densenet import DENSENET121_BLOCKS
 from d2lnets.densenet import densenet as _densenet
+from d2lnets.files import expanded
 from d2lnets.googlenet import googlenet as _googlenet
 from d2lnets.resnet import Bottleneck, Residual
 from d2lnets.resnet import resnet18 as _resnet18
@@ -210,7 +211,7 @@ def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", t
     if not 1 <= top <= 1000:
         raise ValueError(f"top must be from 1 to 1000, got {top}")
     if isinstance(image, (str, Path)):
-        image = Image.open(image)
+        image = Image.open(expanded(image))
     if not isinstance(image, Image.Image):
         raise ValueError(f"image must be a PIL image or the path of one, got {type(image).__name__}")
     image = ImageOps.exif_transpose(image)

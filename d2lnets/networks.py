@@ -9,6 +9,7 @@ import safetensors.torch
 from torch import nn
 
 from d2lnets.densenet import densenet
+from d2lnets.files import expanded
 from d2lnets.googlenet import googlenet
 from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
@@ -77,7 +78,7 @@ def load_trained(name: str, path: Path | str | None = None) -> nn.Sequential:
         if not path.exists():
             known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
             raise ValueError(f"no trained weights of {name} ship with the package; there are those of {known}")
-    tensors = safetensors.torch.load_file(path)
+    tensors = safetensors.torch.load_file(expanded(path))
     prefix = "average/module." if "average/n_averaged" in tensors else "net/"
     state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     net.load_state_dict(state)

@@ -140,12 +140,12 @@ def resnet18(in_channels: int = 1, num_classes: int = 10, small: bool = False, w
     """
     part = round(1 / width) if small else 1
     channels = 64 // part
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=(small_stem if small else stem)(in_channels, channels))
+    layers: dict[str, nn.Module] = {"stem": (small_stem if small else stem)(in_channels, channels)}
     for name, depth, width, stride in RESNET18_STAGES:
         layers[name] = resnet_block(channels, width // part, depth, first_block=stride == 1)
         channels = width // part
     layers["head"] = head(channels, num_classes)
-    return nn.Sequential(layers)
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Bottleneck(nn.Module):
@@ -253,14 +253,14 @@ def resnet50(in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, sma
             layer.eps = 1e-3
         elif isinstance(layer, nn.MaxPool2d):
             layer.padding = 0
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=entry)
+    layers: dict[str, nn.Module] = {"stem": entry}
     for name, depth, width, stride in RESNET50_STAGES:
         filters = [width // part, width // part, 4 * width // part]
         first = convolutional_block(channels, filters, stride=stride, v1_5=v1_5)
         channels = first.out_channels
         layers[name] = nn.Sequential(first, *(identity_block(channels, filters) for _ in range(depth - 1)))
     layers["head"] = head(channels, num_classes)
-    return nn.Sequential(layers)
+    return nn.Sequential(OrderedDict(layers))
 
 
 class CifarBlock(nn.Module):
@@ -309,7 +309,7 @@ def cifar_resnet(
         below = max(8, depth - rest)
         raise ValueError(f"depth must be 6n + 2 (8, 14, 20, ...), got {depth}: try {below} or {below + 6}")
     channels = width
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=small_stem(in_channels, channels))
+    layers: dict[str, nn.Module] = {"stem": small_stem(in_channels, channels)}
     for i, name in enumerate(("conv2_x", "conv3_x", "conv4_x")):
         layers[name] = stage = nn.Sequential()
         for j in range(blocks):
@@ -317,7 +317,7 @@ def cifar_resnet(
             stage.append(block)
             channels = block.out_channels
     layers["head"] = head(channels, num_classes)
-    net = nn.Sequential(layers)
+    net = nn.Sequential(OrderedDict(layers))
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # He et al. 2015
@@ -356,9 +356,9 @@ def fast_resnet(widths: Sequence[int] = (16, 64, 128), in_channels: int = 1, num
     Reference: Page, "How to Train Your ResNet", Myrtle.ai, 2018.
     """
     channels = widths[0]
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=small_stem(in_channels, channels))
+    layers: dict[str, nn.Module] = {"stem": small_stem(in_channels, channels)}
     for i, width in enumerate(widths, 1):
         layers[f"stage{i}"] = PooledResidual(channels, width)
         channels = width
     layers["head"] = head(channels, num_classes)
-    return nn.Sequential(layers)
+    return nn.Sequential(OrderedDict(layers))

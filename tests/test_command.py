@@ -34,7 +34,7 @@ def test_it_trains_and_writes_what_load_reads(small, tmp_path, capsys):
 
 def test_what_is_there_is_kept_unless_told_otherwise(small, tmp_path, capsys):
     out = ["--out", str(tmp_path), "--device", "cpu", "--epochs", "1"]
-    (tmp_path / "small-epochs1-seed1.json").write_text("precious")
+    (tmp_path / "small-epochs1-seed1.json").write_text("precious", encoding="utf-8")
     with pytest.raises(
         SystemExit, match=r"small-epochs1-seed1.json: there already; --resume goes on, --overwrite begins anew"
     ):
@@ -42,7 +42,7 @@ def test_what_is_there_is_kept_unless_told_otherwise(small, tmp_path, capsys):
     main(["train", "small", "--seeds", "1", "--resume", *out])
     assert "small-epochs1-seed1.json is finished" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["small-epochs1-seed1.json"]
-    assert (tmp_path / "small-epochs1-seed1.json").read_text() == "precious"
+    assert (tmp_path / "small-epochs1-seed1.json").read_text(encoding="utf-8") == "precious"
     main(["train", "small", "--seeds", "1", "--overwrite", *out])
     assert d2lnets.Run.load(tmp_path / "small-epochs1-seed1.json").seed == 1
 
@@ -71,7 +71,7 @@ def test_it_refuses_before_any_work(wrong, message, small, tmp_path, monkeypatch
 
 
 def test_a_folder_that_cannot_be_written_is_refused(small, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"--out: cannot write to the folder .*file"):
         main(["train", "small", "--out", str(tmp_path / "file")])
 
@@ -111,6 +111,6 @@ def test_runs_of_a_network_that_has_none(tmp_path):
         main(["runs", "nothing", "--from", str(tmp_path)])
     with pytest.raises(SystemExit, match="there is no folder"):
         main(["runs", "--from", str(tmp_path / "nowhere")])
-    (tmp_path / "a.json").write_text(json.dumps([1]))
+    (tmp_path / "a.json").write_text(json.dumps([1]), encoding="utf-8")
     with pytest.raises(SystemExit, match="is not a recorded run"):
         main(["runs", "--from", str(tmp_path)])

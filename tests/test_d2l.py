@@ -2,10 +2,13 @@
 
 import pytest
 import torch
-from peers import d2l, d2l_resnet18
 from torch import nn
 
 import d2lnets
+
+WITHOUT = "no d2l: python -m pip install --no-deps --requirement requirements-d2l.txt"
+peers = pytest.importorskip("peers", reason=WITHOUT)
+d2l, d2l_resnet18 = peers.d2l, peers.d2l_resnet18
 
 
 def copy_weights(ours, theirs):

@@ -104,7 +104,11 @@ print(len(d2lnets.data.load_fashion_mnist().train))
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent.parent), "TQDM_DISABLE": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        env=environment,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -190,7 +194,57 @@ def test_without_any_source_the_subset_is_used_and_one_line_says_so(nowhere, cap
     assert "download=False" in capfd.readouterr().err
 
 
+def torchvisions_root(tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(SUBSET, root / "FashionMNIST" / "raw")
+    (root / "MNIST" / "raw").mkdir(parents=True)
+    return root
+
+
+def test_torchvisions_root_is_as_good_as_the_folder_beneath(tmp_path, nowhere, monkeypatch):
+    root = torchvisions_root(tmp_path)
+    for path in (root, root / "FashionMNIST", root / "FashionMNIST" / "raw", str(root)):
+        assert load_fashion_mnist(path).source == root / "FashionMNIST" / "raw"
+    monkeypatch.setenv("D2LNETS_DATA", str(root))
+    assert load_fashion_mnist().source == root / "FashionMNIST" / "raw"
+    for file in (root / "FashionMNIST" / "raw").glob("*.gz"):
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+    assert len(datasets.FashionMNIST(root, train=False)) == 1_000  # torchvision agrees that this is its root
+
+
+def test_the_files_in_the_folder_itself_go_before_those_beneath(tmp_path):
+    root = torchvisions_root(tmp_path)
+    shutil.copytree(SUBSET, root, dirs_exist_ok=True)
+    assert load_fashion_mnist(root).source == root
+
+
+def test_the_home_folder_may_be_a_tilde(folder, nowhere, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_fashion_mnist("~/data").source == folder
+    monkeypatch.setenv("D2LNETS_DATA", "~/data")
+    assert load_fashion_mnist().source == folder
+    monkeypatch.delenv("D2LNETS_DATA")
+    shutil.copytree(SUBSET, nowhere)
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
+    assert load_fashion_mnist().source == nowhere
+
+
 # Faults
+
+
+def test_a_folder_or_file_without_the_data_says_what_is_looked_for(tmp_path):
+    with pytest.raises(DataError, match=r"is not a folder with train-images-idx3-ubyte.*FashionMNIST/raw beneath it"):
+        load_fashion_mnist(tmp_path)
+    (tmp_path / "archive.zip").write_bytes(b"zip")
+    with pytest.raises(DataError, match=r"archive\.zip is not a folder with"):
+        load_fashion_mnist(tmp_path / "archive.zip")
+
+
+def test_a_file_that_is_missing_beneath_torchvisions_root_is_named(tmp_path):
+    root = torchvisions_root(tmp_path)
+    (root / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"FashionMNIST/raw/t10k-images-idx3-ubyte .* is missing"):
+        load_fashion_mnist(root)
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
@@ -255,7 +309,7 @@ def test_a_spoilt_cache_says_to_delete_it(nowhere):
 
 
 def test_a_cache_that_cannot_be_written_still_gives_the_data(nowhere, monkeypatch, capfd):
-    nowhere.parent.parent.write_text("a file where the cache's folder should be")
+    nowhere.parent.parent.write_text("a file where the cache's folder should be", encoding="utf-8")
     with Mirror() as mirror:
         use(mirror, monkeypatch)
         assert len(load_fashion_mnist().train) == 3_300

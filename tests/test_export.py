@@ -113,7 +113,7 @@ def test_the_command(tmp_path, capsys):
 
 def test_the_command_refuses(tmp_path, capsys):
     weights = d2lnets.networks.WEIGHTS / "plain20.safetensors"
-    (tmp_path / "letter.txt").write_text("no weights")
+    (tmp_path / "letter.txt").write_text("no weights", encoding="utf-8")
     for arguments, message in {
         ("resnet21",): "no network is called 'resnet21': did you mean resnet20",
         ("plain56",): "no trained weights of plain56 ship with the package; there are those of densenet-small",

@@ -273,6 +273,7 @@ def main():
     parser.add_argument("--limit", type=int, default=LIMIT, help="seconds for a notebook (default: %(default)s)")
     parser.add_argument("--cell-limit", type=int, default=CELL_LIMIT, help="for a cell (default: %(default)s)")
     args = parser.parse_args()
+    args.folder = Path(os.path.expanduser(args.folder))
     if args.folder == Path() or not args.folder.is_dir():
         sys.exit(
             f"check-submissions: {args.folder} is no folder of notebooks; name one: make check-submissions DIR=back"

@@ -119,6 +119,6 @@ def palette():
 
 
 if __name__ == "__main__":
-    (STATIC / "palette.css").write_text(palette())
+    (STATIC / "palette.css").write_text(palette(), encoding="utf-8")
     for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover())):
-        (STATIC / f"{name}.svg").write_text(drawing)
+        (STATIC / f"{name}.svg").write_text(drawing, encoding="utf-8")

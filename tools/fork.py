@@ -1,15 +1,25 @@
 """Point the book at its repository: ``python tools/fork.py https://github.com/owner/name``.
 
 The set-up cell of every chapter installs the package from there; README.md and the index tell to clone it.
+Of the address of a page on GitHub, as a browser shows it, the repository's is taken.
 The Colab buttons of the pages need nothing: they follow BOOK_REPO_URL or the git remote (`book/_extensions/launch.py`).
 """
 
+import os
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ADDRESS = re.compile(r"(https?|file)://[^\s\"'\\<>@]+")
+ADDRESS = re.compile(r"(https?|file)://[^\s\"'\\<>@?#]+")
+GITHUB = re.compile(  # owner and name; without them where the page is of no repository
+    r"https?://(?:www\.)?github\.com/(?:(?!(?:orgs|users|settings)/)([\w-]+)/([\w.-]+?)(?:\.git)?(?:[/?#].*)?|.*)", re.I
+)
+PAGE = re.compile(  # for a browser, not for git
+    r"https?://(?:[^/]*github\.io|[^/]*githubusercontent\.com|gist\.github\.com|colab\.research\.google\.com)(?:/.*)?"
+    r"|https?://(?:bitbucket|codeberg)\.org/[^/]+/[^/]+/.+|https?://.+/(?:-|tree|blob)/.+",
+    re.I,
+)
 PLACES = {  # where the address stands
     "book/*.ipynb": re.compile(r'(?<=REPOSITORY = \\")([^"\\]*)(?=\\")'),
     "book/index.md": re.compile(r"(?<=git clone )(\S+|<.*?>)(?= d2lnets-book )"),
@@ -23,8 +33,12 @@ def addresses(root=ROOT):
         (path.relative_to(root).as_posix(), number): found[1]
         for pattern, place in PLACES.items()
         for path in sorted(root.glob(pattern))
-        for number, found in enumerate(place.finditer(path.read_text()))
+        for number, found in enumerate(place.finditer(_read(path)))
     }
+
+
+def _read(path):
+    return path.read_bytes().decode()  # UTF-8 in every locale, line ends as they are
 
 
 def fork(url, root=ROOT):
@@ -33,19 +47,22 @@ def fork(url, root=ROOT):
     Raises:
         ValueError: `url` is not an address that git can clone from.
     """
-    url = re.sub(r"^(ssh://)?git@github\.com[:/]", "https://github.com/", url.strip())
+    given = url
+    url = os.path.expanduser(re.sub(r"^(ssh://)?git@github\.com[:/]", "https://github.com/", url.strip()))
     url = (f"file://{url}" if url.startswith("/") else url).removesuffix("/").removesuffix(".git")
-    if not ADDRESS.fullmatch(url):
-        raise ValueError(f"an address like https://github.com/owner/name is needed, got {url!r}")
+    if page := GITHUB.fullmatch(url):
+        url = "https://github.com/{}/{}".format(*page.groups()) if page[2] else ""
+    if not ADDRESS.fullmatch(url) or PAGE.fullmatch(url):
+        raise ValueError(f"an address like https://github.com/owner/name is needed, that git can clone; got {given!r}")
     texts = {}
     for pattern, place in PLACES.items():
         for path in root.glob(pattern):
-            text = path.read_text()
+            text = _read(path)
             new = place.sub(url, text)
             if new != text:
                 texts[path] = new
     for path, text in texts.items():
-        path.write_text(text)
+        path.write_bytes(text.encode())
     return len(texts)
 
 

@@ -86,7 +86,7 @@ def main():
         "runtime_bytes": len(runtime),
         "networks": networks,
     }
-    (OUT / "lab.json").write_text(json.dumps(contents) + "\n")
+    (OUT / "lab.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 import d2lnets
 from d2lnets.data import batches
+from d2lnets.files import expanded
 from d2lnets.networks import build
 from d2lnets.training import degradation
 from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
@@ -222,7 +222,7 @@ def record(planned, experiment, data, device, out, streams, until=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
-    parser.add_argument("--out", type=Path, default=RECORDED)
+    parser.add_argument("--out", type=expanded, default=RECORDED)
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--part", default="1/1", help="as in 2/3: the second third of the trainings")
     parser.add_argument("--seconds", type=float, help="begin no training after so many")

@@ -101,7 +101,7 @@ def page(state):
 
 
 def place_in_the_book(path):
-    return (ROOT / "_toc.yml").read_text().find(f"book/{path.stem}\n")
+    return (ROOT / "_toc.yml").read_text(encoding="utf-8").find(f"book/{path.stem}\n")
 
 
 def main(chapters):
@@ -109,12 +109,12 @@ def main(chapters):
     unknown = [name for name in chapters if name not in every]
     if unknown:
         sys.exit(f"refresh: no chapter {', '.join(unknown)}; there are {', '.join(every)}")
-    state = json.loads(STATE.read_text()) if STATE.exists() else {}
+    state = json.loads(STATE.read_text(encoding="utf-8")) if STATE.exists() else {}
     for name in tqdm(chapters or every, unit="notebook"):
         state[name] = refresh(every[name], state.get(name))
         state = {name: state[name] for name in every if name in state}
-        STATE.write_text(json.dumps(state, indent=1) + "\n")
-        (BOOK / "state.md").write_text(page(state))
+        STATE.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        (BOOK / "state.md").write_text(page(state), encoding="utf-8")
 
 
 if __name__ == "__main__":

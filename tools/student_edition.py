@@ -1,5 +1,6 @@
 """Write the chapters to hand out, without solutions and outputs: ``python tools/student_edition.py FOLDER``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def for_students(notebook):
 
 
 def main(folder):
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     if folder.exists():
         sys.exit(f"student-edition: {folder} is there already, perhaps with somebody's work; name another: DIR=...")
     folder.mkdir(parents=True)

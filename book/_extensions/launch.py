@@ -4,32 +4,56 @@ import os
 import re
 import subprocess
 
-GITHUB = re.compile(r"(?:https://|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
+from sphinx.util import logging
+
+GITHUB = re.compile(
+    r"(?:https://(?:[^@/]+@)?(?:www\.)?|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", re.I
+)
+logger = logging.getLogger(__name__)
 
 
 def address(folder):
-    """Of the book's repository on GitHub, ``https://github.com/owner/name``, or None; its sources are in `folder`.
+    """Of the book's repository on GitHub, ``https://github.com/owner/name``; its sources are in `folder`.
+
+    Returns:
+        The address and an empty text; or, where there is none, None and why.
 
     Raises:
         ValueError: BOOK_REPO_URL is not an address there.
     """
     named = os.environ.get("BOOK_REPO_URL")
-    command = ["git", "-C", folder, "remote", "get-url", "origin"]
-    url = named or subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    url, why = (named, "") if named else remote(folder)
     found = GITHUB.fullmatch(url)
     if named and not found:
         raise ValueError(f"BOOK_REPO_URL must be like https://github.com/owner/name, got {named!r}")
-    return found and "https://github.com/{}/{}".format(*found.groups())
+    if found:
+        return "https://github.com/{}/{}".format(*found.groups()), ""
+    return None, why or "the git remote is not on GitHub"
+
+
+def remote(folder):
+    """The address of the git remote, and an empty text; or an empty address, and what git says."""
+    command = ["git", "-C", folder, "remote", "get-url", "origin"]
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    except OSError as error:  # there is no git
+        return "", f"git does not start ({error.strerror})"
+    if done.returncode:
+        return "", f"git says: {' '.join(done.stderr.split())}"
+    return done.stdout.strip(), ""
 
 
 def add_buttons(app, config):
-    url = address(app.srcdir)
+    """Where there is no address, say why in a line, and no more: a warning would end the build, which needs none."""
+    url, why = address(app.srcdir)
     if url:
         config.html_theme_options |= {
             "repository_url": url,
             "repository_branch": os.environ.get("BOOK_REPO_BRANCH", "main"),
             "launch_buttons": {"colab_url": "https://colab.research.google.com"},
         }
+    else:
+        logger.info("No Colab buttons: %s. To have them, set BOOK_REPO_URL=https://github.com/owner/name", why)
 
 
 def setup(app):

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 
+from d2lnets.files import expanded
+
 PALETTE = {  # on white, and on a dark page; tools/draw.py writes it for the style sheets
     "blue": ("#0072b2", "#56b4e9"),
     "orange": ("#e69f00", "#e69f00"),
@@ -74,5 +76,5 @@ def figure(height: float, columns: int = 1, path: Path | str | None = None) -> I
         if path is None:
             plt.show()
         else:
-            figure.savefig(path)
+            figure.savefig(expanded(path))
             plt.close(figure)

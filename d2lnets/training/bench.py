@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from d2lnets.data import Split, seeded
+from d2lnets.files import expanded
 from d2lnets.tracing import trace_shapes
 from d2lnets.training.loop import Trainer, pick_device, precision
 from d2lnets.training.recipe import BOOK, Recipe
@@ -94,7 +95,8 @@ def training_speed(
 
 def _profile(work, **options):
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes to stderr that there is no GPU
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options) as profile:
+    options |= {"activities": [torch.profiler.ProfilerActivity.CPU], "acc_events": True}  # without, torch 2.11 warns
+    with torch.profiler.profile(**options) as profile:
         work()
     return profile
 
@@ -123,8 +125,8 @@ class Benchmark:
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
-        path = Path(__file__).with_name("benchmark.json") if path is None else Path(path)
-        self.results = json.loads(path.read_text())
+        path = Path(__file__).with_name("benchmark.json") if path is None else expanded(path)
+        self.results = json.loads(path.read_text(encoding="utf-8"))
 
     def speed(self, title: str) -> Table:
         """Images a second of a group's contestants: `delivery, 28×28` and so on; see ``results``.

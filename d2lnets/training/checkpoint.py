@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from d2lnets.files import CheckpointError, write
+from d2lnets.files import CheckpointError, expanded, write
 from d2lnets.training import parallel
 from d2lnets.training.runs import Run
 
@@ -52,7 +52,7 @@ class Checkpoint:
         average: AveragedModel | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else expanded(path)
         self.run, self.net, self.optimizers, self.average, self.scaler = run, net, optimizers, average, scaler
         self.progress = Progress()
         self.saved = time.monotonic()

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from d2lnets.data import FashionMNIST, Split
+from d2lnets.files import expanded
 from d2lnets.networks import build
 from d2lnets.training.loop import evaluate, fit
 from d2lnets.training.recipe import Recipe
@@ -65,7 +66,7 @@ def measure(
     }
 
 
-def load(path: Path = RECORDED) -> dict[str, Any]:
+def load(path: Path | str = RECORDED) -> dict[str, Any]:
     """What ``tools/degradation.py`` recorded: a dict with ``recipe``, ``examples``, ``machine``, ``versions``
     and ``runs``, a list of what `measure` returned."""
-    return json.loads(path.read_text())
+    return json.loads(expanded(path).read_text(encoding="utf-8"))

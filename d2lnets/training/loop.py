@@ -22,6 +22,14 @@ from d2lnets.data import FashionMNIST, Split, batch_indices, batches, draw_moves
 from d2lnets.training import parallel
 from d2lnets.training.checkpoint import Checkpoint, Progress
 from d2lnets.training.graph import Graph
+from d2lnets.training.needs import (
+    count_classes,
+    enough_memory,
+    logits_of,
+    require_network,
+    require_split,
+    require_trainable,
+)
 from d2lnets.training.optimizers import optimizers
 from d2lnets.training.recipe import BOOK, PLAIN, Recipe
 from d2lnets.training.runs import Run, machine, peak_memory, start_peak_memory, versions
@@ -109,7 +117,9 @@ def fit(
         DivergedError: the loss became infinite or not a number; it names the step.
         Interrupted: a signal came; the state is in `checkpoint`.
         MemoryError: the device has too little memory.
+        TypeError, ValueError: network or data are not what a training needs; no step was done.
     """
+    require_trainable(net, data)
     try:
         with enough_memory(recipe, device):
             trainer = Trainer(net, recipe, seed, device, compile, graph)
@@ -140,7 +150,7 @@ class Trainer:
         self.accelerator = parallel.start(device, precision(device) if recipe.mixed_precision else "no", compile)
         self.device = self.accelerator.device
         self.net, self.recipe, self.seed = net.to(self.device).to(memory_format=torch.channels_last), recipe, seed
-        self.average = None
+        self.average, self.classes = None, 0
         if recipe.average is not None:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         # A scaled loss, as fp16 needs it, is looked at after every step: no graph.
@@ -179,7 +189,7 @@ class Trainer:
         if moves is not None:
             images = moved(images, *moves, self.recipe.shift)
         images, labels = self.recipe.prepare(parallel.share(images)), parallel.share(labels)
-        logits = self.model(images)
+        logits = logits_of(self.model, images, self.classes)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -214,6 +224,7 @@ class Trainer:
     ) -> Iterator[Run]:
         """Train to the recipe's end, or to `steps` steps; yield the `Run` so far while the device is at work."""
         recipe, net = self.recipe, self.net
+        self.classes = count_classes(data.train, data.validation)
         train, validation = data.train.to(self.device), data.validation.to(self.device)
         run = Run(
             network=name,
@@ -356,21 +367,6 @@ def require_finite(loss: float, where: str, recipe: Recipe) -> None:
         )
 
 
-@contextmanager
-def enough_memory(recipe: Recipe, device: torch.device | str | None) -> Iterator[None]:
-    """Say what to do when the device's memory runs out."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory", "not enough memory")
-        if "images at a time" in str(error) or not any(word in str(error) for word in words):
-            raise
-        raise MemoryError(
-            f"{device or 'the device'} has too little memory for {recipe.batch_size} images at a time: "
-            f"use a batch_size of {max(1, recipe.batch_size // 2)} and, in proportion, a smaller lr"
-        ) from error
-
-
 def own_random_state(device: torch.device) -> AbstractContextManager[None]:
     """Inside the ``with`` block random draws do not touch the caller's, on the CPU and on the device."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else [])
@@ -406,20 +402,23 @@ def evaluate(
         batch_size: examples at a time; by default the recipe's, and on a GPU as many as have four million pixels.
 
     Raises:
-        ValueError: the split is empty.
+        TypeError, ValueError: network or split are not what this needs, or the split is empty.
     """
+    require_network(net)
+    require_split(split, "split")
     if not len(split):
         raise ValueError("cannot evaluate on an empty split")
     device = pick_device(device)
     if batch_size is None:
         pixels = split.images.shape[-1] ** 2 if recipe.image_size is None else recipe.image_size**2
         batch_size = recipe.batch_size if device.type == "cpu" else max(recipe.batch_size, 4_000_000 // pixels)
+    classes = count_classes(split)
     net.to(device)
     part = Split(parallel.share(split.images), parallel.share(split.labels)).to(device)
     sums = torch.zeros(2, device=device)
     with eval_mode(net), enough_memory(recipe, device):
         for images, labels in batches(part, batch_size, prepare=recipe.prepare):
-            logits = net(images)
+            logits = logits_of(net, images, classes)
             if recipe.flip_test:
                 logits = (logits + net(images.flip(-1))) / 2
             sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from tabulate import tabulate
 
-from d2lnets.files import write
+from d2lnets.files import expanded, write
 from d2lnets.training import parallel
 from d2lnets.training.recipe import BOOK, Recipe
 
@@ -116,7 +116,7 @@ class Run:
     def save(self, path: Path | str) -> None:
         """Write the run to a JSON file; the file is whole or not there."""
         content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
-        write(Path(path), (content + "\n").encode())
+        write(expanded(path), (content + "\n").encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -126,7 +126,7 @@ class Run:
             ValueError: the file is not a run, or of a later format than this version knows.
         """
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(expanded(path).read_text(encoding="utf-8"))
             version = content.pop("format")
             run = cls(**content) if version == cls.FORMAT else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -180,7 +180,7 @@ def load_all(folder: Path | str | None = None) -> list[Run]:
     Raises:
         ValueError: there is no such folder, or a JSON file in it is no run.
     """
-    folder = RECORDED if folder is None else Path(folder)
+    folder = RECORDED if folder is None else expanded(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
     return [Run.load(path) for path in sorted(folder.glob("*.json"))]
@@ -251,7 +251,7 @@ def start_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int:
@@ -259,7 +259,8 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":
-        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     if resource is None:
         return 0  # Windows
@@ -271,7 +272,8 @@ def machine(device: torch.device) -> dict[str, str | int | None]:
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line for line in lines if line.startswith("model name")]
         processor = names[0].split(":")[1].strip() if names else processor
     return {
         "processor": processor or platform.machine(),

@@ -49,36 +49,43 @@ class Colab:
     def make(self):
         venv.create(self.folder / "venv", with_pip=True)
         ask = [self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        own = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
+        own = Path(subprocess.run(ask, capture_output=True, encoding="utf-8", check=True).stdout.strip())
         subprocess.run([self.python, "-m", "pip", "uninstall", "-qy", "setuptools"], check=True)  # old, before 3.12
         libraries = self.folder / "libraries"
         libraries.mkdir()
         for path in Path(sysconfig.get_path("purelib")).iterdir():
             if not NOT_IN_COLAB.match(path.name):
                 (libraries / path.name).symlink_to(path)
-        (own / "libraries.pth").write_text(f"{libraries}\n")
+        (own / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
         (own / "google" / "colab").mkdir(parents=True)
-        (own / "google" / "colab" / "__init__.py").write_text("")
+        (own / "google" / "colab" / "__init__.py").write_text("", encoding="utf-8")
         shutil.copytree(ROOT / "book", self.book, ignore=shutil.ignore_patterns("_static"))
         fork.fork(f"file://{ROOT}", self.book.parent)
         before = self.versions()
         ask = [self.python, "-m", "pip", "install", "--quiet", "--dry-run", "torchinfo"]
         if subprocess.run(ask, capture_output=True).returncode == 0:
-            setup = chapter(self.book, "resnet18").cells[1].source
-            done = subprocess.run([self.python, "-c", setup], capture_output=True, text=True, cwd=self.folder)
-            assert done.returncode == 0, done.stderr
-            self.log.write_text(json.dumps([before, self.versions(), done.stdout]))
+            printed, after = self.set_up(), self.versions()
+            subprocess.run([self.python, "-m", "pip", "uninstall", "-qy", "d2lnets"], check=True)
+            self.set_up()  # as Kaggle does, which has torchinfo
+            self.log.write_text(json.dumps([before, after, self.versions(), printed]), encoding="utf-8")
+
+    def set_up(self):
+        """Run the set-up cell; what it printed."""
+        setup = chapter(self.book, "resnet18").cells[1].source
+        done = subprocess.run([self.python, "-c", setup], capture_output=True, encoding="utf-8", cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def versions(self):
         """Of everything that is installed, by name."""
         command = [self.python, "-m", "pip", "list", "--format=json"]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+        listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
         return {package["name"]: package["version"] for package in json.loads(listed.stdout)}
 
     @property
     def installed(self):
-        """Versions before and after the set-up cell, and what it printed; None where pip reached no index."""
-        return json.loads(self.log.read_text()) if self.log.exists() else None
+        """Versions before the set-up cell, after it, and after it in Kaggle; what it printed. None without an index."""
+        return json.loads(self.log.read_text(encoding="utf-8")) if self.log.exists() else None
 
 
 def chapter(book, name):
@@ -94,19 +101,44 @@ def test_the_set_up_cell_is_the_same_everywhere():
 def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
     (cell, *_) = [cell for cell in chapters()["resnet18"].cells if cell.id == "colab"]
     script = "import sys\nbefore = set(sys.modules)\n" + cell.source + "\nassert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", cwd=tmp_path, check=True
+    )
     assert done.stdout == done.stderr == "" and not list(tmp_path.iterdir())
 
 
 def test_the_set_up_cell_installs_only_what_colab_lacks(colab):
     if colab.installed is None:
         lacking("package index that pip can reach", "connect to a network")
-    before, after, printed = colab.installed
+    before, after, in_kaggle, printed = colab.installed
     assert {"d2lnets", "torchinfo"}.isdisjoint(before)
     assert after["d2lnets"]
     assert {name: after.get(name) for name in before} == before  # nothing replaced, torch and numpy least of all
-    assert set(after) - set(before) == {"d2lnets", "torchinfo"}
+    assert set(after) - set(before) == {"d2lnets", "torchinfo"} and in_kaggle == after
     assert "No GPU" in printed or "NVIDIA" in printed
+
+
+@pytest.mark.parametrize(
+    "address, words", [("", "Write the address of the book's repository"), ("file:///nowhere", "pip could not install")]
+)
+def test_the_set_up_cell_says_in_words_what_it_lacks(address, words, tmp_path):
+    """Played here, with d2lnets out of sight; a notebook shows neither a traceback nor a line of code."""
+    (cell, *_) = [cell for cell in chapters()["resnet18"].cells if cell.id == "colab"]
+    source = re.sub(r'(?<=REPOSITORY = ").*?(?=")', address, cell.source)
+    script = f"""
+import importlib.util, sys, types, torch
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell()
+sys.modules["google"] = sys.modules["google.colab"] = types.ModuleType("google.colab")
+importlib.util.find_spec = lambda name: None
+assert shell.run_cell({source!r}).error_in_exec
+"""
+    command = [sys.executable, "-c", script]
+    environment = os.environ | {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout and address in done.stdout
+    assert "Traceback" not in done.stdout and "NoPackage" not in done.stdout and len(done.stdout.splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -122,18 +154,18 @@ def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
     command = [python, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
     environment = os.environ | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.14"])
 def test_the_package_can_be_installed_with(python, tmp_path):
     """From the oldest Python that it takes to the newest that PyTorch has files for."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == ">=3.11"
     where = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:", "--target", tmp_path]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", *where]
-    done = subprocess.run([*command, *project["dependencies"]], capture_output=True, text=True)
+    done = subprocess.run([*command, *project["dependencies"]], capture_output=True, encoding="utf-8")
     if "Could not fetch" in done.stderr or "connection" in done.stderr.lower():
         lacking("package index that pip can reach", "connect to a network")
     assert done.returncode == 0, done.stderr

@@ -310,7 +310,7 @@ def test_a_stroke_changes_the_probabilities(page, capsys):
 
 
 def test_every_network_and_image_can_be_looked_into(page):
-    contents = json.loads((lab.OUT / "lab.json").read_text())
+    contents = json.loads((lab.OUT / "lab.json").read_text(encoding="utf-8"))
     place = start(page, "look")
     right = {}
     for network in contents["networks"]:
@@ -360,7 +360,9 @@ def test_benches_stand_in_their_chapters(browser, site, chapter, bench):
 
 
 def test_other_pages_load_nothing_of_the_lab():
-    with_lab = {path.stem for path in (HTML / "book").glob("*.html") if "lab/main.js" in path.read_text()}
+    with_lab = {
+        path.stem for path in (HTML / "book").glob("*.html") if "lab/main.js" in path.read_text(encoding="utf-8")
+    }
     assert with_lab == {"lab", "residual_block", "googlenet", "resnet18"}
 
 

@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
-    return json.loads(request.param.read_text())
+    return json.loads(request.param.read_text(encoding="utf-8"))
 
 
 def code_cells(notebook):
@@ -22,9 +22,9 @@ def code_cells(notebook):
 
 
 def nbval(notebook, folder):
-    (folder / "edited.ipynb").write_text(json.dumps(notebook))
+    (folder / "edited.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
 
 
 def up_to(notebook, text):
@@ -35,7 +35,7 @@ def up_to(notebook, text):
 
 
 def test_an_edited_number_is_noticed(tmp_path):
-    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "resnet18").read_text())
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "resnet18").read_text(encoding="utf-8"))
     honest = up_to(chapter, "11,178,378")
     assert nbval(honest, tmp_path).returncode == 0
     edited = json.loads(json.dumps(honest).replace("11,178,378", "11,178,379"))
@@ -81,7 +81,7 @@ BREAKS = {  # for each broken block: a chapter, the cell that turns red, and wha
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_broken_block_turns_its_chapter_red(name, tmp_path):
     stem, cell, sabotage = BREAKS[name]
-    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == stem).read_text())
+    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == stem).read_text(encoding="utf-8"))
     cells = {each["id"]: each for each in chapter["cells"]}
     saboteur = copy.deepcopy(cells["setup"])
     saboteur["source"] += [f"\n{line}\n" for line in sabotage.splitlines()]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from helpers import ROOT, foreign_requests, open_page
 
-PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text())
+PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 

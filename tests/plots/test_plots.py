@@ -235,10 +235,11 @@ def test_the_drawings_of_the_book_are_what_their_code_draws():
     import draw
 
     for name in ("favicon", "logo", "cover"):
-        assert (draw.STATIC / f"{name}.svg").read_text() == getattr(draw, name)()
-    assert (draw.STATIC / "palette.css").read_text() == draw.palette()
+        assert (draw.STATIC / f"{name}.svg").read_text(encoding="utf-8") == getattr(draw, name)()
+    assert (draw.STATIC / "palette.css").read_text(encoding="utf-8") == draw.palette()
     sheets = [path for path in draw.STATIC.rglob("*.css") if path.name != "palette.css" and "built" not in path.parts]
-    assert not [path for path in sheets if re.search("#[0-9a-f]{6}", path.read_text())]  # no palette of its own
+    own = [path for path in sheets if re.search("#[0-9a-f]{6}", path.read_text(encoding="utf-8"))]
+    assert not own  # no palette of its own
 
 
 def test_a_network_has_one_look_everywhere():

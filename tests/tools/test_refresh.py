@@ -33,7 +33,7 @@ def test_a_second_refresh_changes_nothing(path):
 
 def test_a_changed_cell_is_run_and_stored(path):
     row = refresh.refresh(path, None)
-    path.write_text(path.read_text().replace("print(2 + 2)", "print(2 + 3)"))
+    path.write_text(path.read_text(encoding="utf-8").replace("print(2 + 2)", "print(2 + 3)"), encoding="utf-8")
     new = refresh.refresh(path, row)
     assert new["code"] != row["code"]
     assert nbformat.read(path, as_version=4).cells[1].outputs[0].text == "5\n"
@@ -41,13 +41,13 @@ def test_a_changed_cell_is_run_and_stored(path):
 
 def test_an_output_that_changes_is_stored_though_the_code_is_the_same(path):
     row = refresh.refresh(path, None)
-    path.write_text(path.read_text().replace('"4\\n"', '"5\\n"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"4\\n"', '"5\\n"'), encoding="utf-8")
     refresh.refresh(path, row)
     assert nbformat.read(path, as_version=4).cells[1].outputs[0].text == "4\n"
 
 
 def test_a_cell_that_fails_leaves_the_notebook_as_it_was(path):
-    path.write_text(path.read_text().replace("print(2 + 2)", "1 / 0"))
+    path.write_text(path.read_text(encoding="utf-8").replace("print(2 + 2)", "1 / 0"), encoding="utf-8")
     before = path.read_bytes()
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         refresh.refresh(path, None)

@@ -1,6 +1,7 @@
 """For those who teach: the fork, the student edition, the check of what comes back, the buttons on the pages."""
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ EDITION = {name: for_students(notebook) for name, notebook in chapters().items()
 
 def run(script, *args, cwd=ROOT):
     command = [sys.executable, ROOT / "tools" / script, *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, timeout=600)
 
 
 # The fork
@@ -49,11 +50,11 @@ def test_no_place_names_another_repository():
 
 def test_a_fork_changes_every_place_and_nothing_else(copy):
     url = "https://github.com/teacher/course-2027"
-    before = {path: path.read_text() for path in copy.rglob("*.ipynb")}
+    before = {path: path.read_text(encoding="utf-8") for path in copy.rglob("*.ipynb")}
     fork.fork(f"{url}.git/", copy)
     assert set(fork.addresses(copy).values()) == {url}
     for path, text in before.items():
-        changed = [(a, b) for a, b in zip(text.splitlines(), path.read_text().splitlines()) if a != b]
+        changed = [(a, b) for a, b in zip(text.splitlines(), path.read_text(encoding="utf-8").splitlines()) if a != b]
         assert len(changed) == 1 and "REPOSITORY" in changed[0][0]
     fork.fork("https://gitlab.com/another", copy)
     assert set(fork.addresses(copy).values()) == {"https://gitlab.com/another"}
@@ -61,14 +62,60 @@ def test_a_fork_changes_every_place_and_nothing_else(copy):
 
 @pytest.mark.parametrize(
     "url, written",
-    [("git@github.com:you/course.git", "https://github.com/you/course"), ("/srv/course", "file:///srv/course")],
+    [
+        ("git@github.com:you/course.git", "https://github.com/you/course"),
+        ("ssh://git@github.com/you/course", "https://github.com/you/course"),
+        ("/srv/course", "file:///srv/course"),
+        ("~/course", "file:///home/you/course"),
+        ("https://gitlab.com/school/group/tree.git", "https://gitlab.com/school/group/tree"),
+        *(
+            (f"https://github.com/you/my.course{page}", "https://github.com/you/my.course")
+            for page in (
+                "/",
+                ".git",
+                ".git#main",
+                "#readme",
+                "?tab=readme-ov-file#readme",
+                "/tree/main",
+                "/blob/main/book/resnet18.ipynb",
+                "/settings/pages",
+                "/actions/",
+            )
+        ),
+        ("http://www.GitHub.com/You/course/tree/main", "https://github.com/You/course"),
+    ],
 )
-def test_other_forms_of_an_address(url, written, copy):
+def test_other_forms_of_an_address(url, written, copy, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/you")
     fork.fork(url, copy)
     assert set(fork.addresses(copy).values()) == {written}
 
 
-@pytest.mark.parametrize("url", ["", "teacher/course", "https://", 'https://x.org/"a', "https://x.org/a b", "git@x:y"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "teacher/course",
+        "https://",
+        'https://x.org/"a',
+        "https://x.org/a b",
+        "git@x:y",
+        "github.com/you/course",
+        "https://github.com/you",
+        "https://github.com/you/",
+        "https://github.com/orgs/school/repositories",
+        "https://github.com/you/a b",
+        "https://you.github.io/course",
+        "https://gist.github.com/you/12345",
+        "https://raw.githubusercontent.com/you/course/main/README.md",
+        "https://colab.research.google.com/github/you/course/blob/main/book/resnet18.ipynb",
+        "https://gitlab.com/school/course/-/tree/main",
+        "https://gitlab.com/school/course#readme",
+        "https://codeberg.org/you/course/src/branch/main",
+        "https://bitbucket.org/you/course/src/main/",
+        "https://git.school.edu/you/course/tree/main",
+    ],
+)
 def test_a_bad_address_changes_nothing(url, copy):
     before = fork.addresses(copy)
     with pytest.raises(ValueError, match="an address like"):
@@ -86,9 +133,10 @@ def test_the_student_edition_has_no_solution_and_no_output(name):
         assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
 
 
-def test_the_student_edition_is_written_once(tmp_path):
+def test_the_student_edition_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "out"
-    assert run("student_edition.py", folder).returncode == 0
+    assert run("student_edition.py", "~/out").returncode == 0  # not every shell expands what stands after DIR=
     assert {path.stem for path in folder.iterdir()} == set(EDITION)
     again = run("student_edition.py", folder)
     assert again.returncode == 1 and "is there already" in again.stderr
@@ -146,17 +194,17 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("returned")
     for name, (source, _, _) in RETURNED.items():
         nbformat.write(returned(source), folder / f"{name}.ipynb")
-    (folder / "no notebook.ipynb").write_text("{")
-    (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()))
-    (folder / "=1+1.ipynb").write_text("[]")
-    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "8")
+    (folder / "no notebook.ipynb").write_text("{", encoding="utf-8")
+    (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()), encoding="utf-8")
+    (folder / "=1+1.ipynb").write_text("[]", encoding="utf-8")
+    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "15")
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def rows(results):
-    with open(results / "results.csv", newline="") as file:
+    with open(results / "results.csv", newline="", encoding="utf-8-sig") as file:
         return {row["notebook"].removesuffix(".ipynb"): row for row in csv.DictReader(file)}
 
 
@@ -178,18 +226,20 @@ def test_what_is_no_notebook_is_said(rows):
 
 
 def test_the_page_shows_code_as_text(results):
-    page = (results / "results.html").read_text()
+    page = (results / "results.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;" in page and "<script" not in page
     assert page.count("<tr>") == len(RETURNED) + 4
 
 
 @pytest.mark.parametrize("make", [False, True])
-def test_a_folder_without_notebooks_is_refused(make, tmp_path):
+def test_a_folder_without_notebooks_is_refused(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "somewhere"
     if make:
         folder.mkdir()
-    done = run("check_submissions.py", folder)
-    assert done.returncode == 1 and "check-submissions: " in done.stderr
+    for named in (folder, "~/somewhere"):
+        done = run("check_submissions.py", named)
+        assert done.returncode == 1 and f"check-submissions: {'no notebook' if make else folder}" in done.stderr
 
 
 def test_every_exercise_can_be_checked():
@@ -203,38 +253,98 @@ def test_every_exercise_can_be_checked():
 
 
 def build(folder, **environment):
-    """A book of one page and one notebook, with the configuration of this one; the notebook's page."""
+    """A book of one page and one notebook, with the configuration of this one; the notebook's page, and the log."""
     shutil.copy(ROOT / "_config.yml", folder)
     shutil.copytree(ROOT / "book" / "_extensions", folder / "book" / "_extensions")
     shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n")
-    (folder / "book" / "index.md").write_text("# Title\n")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n", encoding="utf-8"
+    )
+    (folder / "book" / "index.md").write_text("# Title\n", encoding="utf-8")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
     nbformat.write(notebook, folder / "book" / "one.ipynb")
     outside = {name: value for name, value in os.environ.items() if not name.startswith("BOOK_REPO")}
-    command = [Path(sys.executable).parent / "jupyter-book", "build", "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=outside | environment, timeout=300)
+    command = [Path(sys.executable).parent / "jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", env=outside | environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    return (folder / "_build" / "html" / "book" / "one.html").read_text()
+    return (folder / "_build" / "html" / "book" / "one.html").read_text(encoding="utf-8"), done.stdout
 
 
 COLAB = "https://colab.research.google.com/github/{}/blob/{}/book/one.ipynb"
 
 
 def test_buttons_follow_the_environment(tmp_path):
-    page = build(tmp_path, BOOK_REPO_URL="https://github.com/teacher/course", BOOK_REPO_BRANCH="spring")
-    assert COLAB.format("teacher/course", "spring") in page
+    page, said = build(tmp_path, BOOK_REPO_URL="https://github.com/teacher/course", BOOK_REPO_BRANCH="spring")
+    assert COLAB.format("teacher/course", "spring") in page and "No Colab" not in said
 
 
-@pytest.mark.parametrize("remote", ["git@github.com:teacher/course.git", "/somewhere/else"])
-def test_buttons_follow_the_git_remote(remote, tmp_path):
+def cloned_from(remote, folder):
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    subprocess.run(["git", "-C", folder, "remote", "add", "origin", remote], check=True)
+
+
+def test_buttons_follow_the_git_remote(tmp_path):
+    cloned_from("git@github.com:teacher/course.git", tmp_path)
+    page, said = build(tmp_path)
+    assert COLAB.format("teacher/course", "main") in page and "No Colab" not in said
+
+
+def test_a_book_without_buttons_is_built_and_says_why(tmp_path):
+    """As in a container that builds what belongs to another user, where git says nothing of the remote."""
+    cloned_from("git@github.com:teacher/course.git", tmp_path)
+    page, said = build(tmp_path, **ANOTHER_OWNER)
+    assert "colab.research" not in page and "one.ipynb" in page  # the download
+    assert re.search(r"No Colab buttons: git says: .*dubious ownership.*safe\.directory.* set BOOK_REPO_URL=", said)
+
+
+# What git itself tests with; and no settings of this machine, which may trust every folder.
+ANOTHER_OWNER = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    for name in ("BOOK_REPO_URL", "BOOK_REPO_BRANCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.syspath_prepend(ROOT / "book" / "_extensions")
+    return importlib.import_module("launch")
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://github.com/teacher/course",
+        "https://github.com/teacher/course.git/",
+        "https://teacher@github.com/teacher/course",
+        "https://x-access-token:secret@github.com/teacher/course.git",
+        "https://www.github.com/teacher/course",
+        "https://GitHub.com/teacher/course",
+        "ssh://git@github.com/teacher/course.git",
+    ],
+)
+def test_forms_of_a_remote_on_github(remote, launch, tmp_path):
+    cloned_from(remote, tmp_path)
+    assert launch.address(tmp_path) == ("https://github.com/teacher/course", "")
+
+
+def test_reasons_why_there_is_no_button(launch, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert launch.address(tmp_path)[1].startswith("git says: fatal: not a git repository")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
-    page = build(tmp_path)
-    assert (COLAB.format("teacher/course", "main") in page) == ("github" in remote)
-    assert ("colab.research" in page) == ("github" in remote)
-    assert "one.ipynb" in page  # the download
+    assert launch.address(tmp_path) == (None, "git says: error: No such remote 'origin'")
+    cloned_from("https://me:secret@gitlab.com/you/course", tmp_path)
+    assert launch.address(tmp_path) == (None, "the git remote is not on GitHub")
+    monkeypatch.setenv("PATH", "")
+    assert launch.address(tmp_path)[1].startswith("git does not start")
+
+
+@pytest.mark.parametrize("url", ["https://github.com/you/course/tree/main", "https://gitlab.com/you/course", "you"])
+def test_an_address_that_colab_cannot_open_ends_the_build(url, launch, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_REPO_URL", url)
+    with pytest.raises(ValueError, match=r"BOOK_REPO_URL must be like https://github.com/owner/name"):
+        launch.address(tmp_path)
 
 
 # The workflow
@@ -242,7 +352,7 @@ def test_buttons_follow_the_git_remote(remote, tmp_path):
 
 def test_the_workflow_opens_no_door():
     """Actions are pinned to a commit; only the job that publishes may write, and only pages."""
-    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {"contents": "read"}
     allowed = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}

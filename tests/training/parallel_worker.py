@@ -37,7 +37,7 @@ def main(out):
     trainer.optimizers[0].optimizer.register_step_post_hook(lambda *_: updates.append(flat(net)))
     *_, run = trainer.training(data)
     rank = int(os.environ.get("RANK", "0"))
-    with open(f"{out}/{rank}.json", "w") as file:
+    with open(f"{out}/{rank}.json", "w", encoding="utf-8") as file:
         json.dump({"seen": seen, "epoch": run.epochs[0], "processes": run.machine["processes"]}, file)
     torch.save({"update": updates[0] - before, "net": net.state_dict()}, f"{out}/{rank}.pt")
 

@@ -69,7 +69,7 @@ faults()
 print(faults())
 """
     kept, given_back = (
-        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout)
+        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, check=True).stdout)
         for how in ("keep", "")
     )
     if sys.platform == "linux":

@@ -91,7 +91,7 @@ def command(out, *more):
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -302,6 +302,6 @@ def test_no_space_left_is_named(data, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_refused(data, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"cannot write .*(Not a directory|File exists)"):
         d2lnets.fit(small_net(), data, RECIPE, device="cpu", checkpoint=tmp_path / "file" / "state", steps=2)

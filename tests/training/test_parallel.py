@@ -24,7 +24,11 @@ LAUNCHERS = {
 
 def start(*arguments):
     done = subprocess.run(
-        [sys.executable, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -34,13 +38,13 @@ def start(*arguments):
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     start(WORKER, str(folder))
-    return json.loads((folder / "0.json").read_text()), torch.load(folder / "0.pt")
+    return json.loads((folder / "0.json").read_text(encoding="utf-8")), torch.load(folder / "0.pt")
 
 
 @pytest.mark.parametrize("processes", LAUNCHERS)
 def test_processes_train_as_one(processes, alone, tmp_path):
     start("-m", *LAUNCHERS[processes], WORKER, str(tmp_path))
-    records = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(processes)]
+    records = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
     tensors = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
     record, tensor = alone
     assert all(each["processes"] == processes for each in records)
