@@ -213,7 +213,7 @@ def record(planned, experiment, data, device, out, streams, until=None):
             if run is None:
                 continue
             with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"format": run.FORMAT, **asdict(run)}, default=float) + "\n")
+                file.write(run.line())
             bar.update()
             lanes[number] = lane, begin()
     bar.close()

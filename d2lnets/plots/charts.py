@@ -217,8 +217,9 @@ def plot_degradation(runs: Sequence[Mapping[str, Any]], live: Sequence[Mapping[s
         axis.set_xticks(range(len(names)), names)
         axis.set(ylabel="training error", xlim=(-0.5, len(names) - 0.5), ylim=(0, 1))
         axis.grid(False, axis="x")
-        axis.plot([], [], "o", color=BLUE, label="recorded, residual")
-        axis.plot([], [], "^", color=ORANGE, label="recorded, plain")
+        for family in ("residual", "plain"):
+            color, mark, _ = looks([family])[family]
+            axis.plot([], [], mark, color=color, label=f"recorded, {family}")
         if live:
             axis.plot([], [], "s", mec=RED, mfc="none", label="live, smaller budget")
         axis.legend(fontsize=8, loc="upper right")

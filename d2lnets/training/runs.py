@@ -61,7 +61,8 @@ class Run:
         epochs: for each, ``train_loss`` and ``train_accuracy`` (means over the epoch's batches, as they
             were trained on, label smoothing included), ``validation_loss`` and ``validation_accuracy``
             (after it; None without validation images), ``seconds`` and ``cpu_seconds`` (of training,
-            without validation).
+            without validation); where ``tools/record.py`` watched it, ``watched``, what `pack` made of the ten
+            probabilities, in 255ths, of twenty validation images, and ``train_error`` in eval mode.
         peak_memory: the largest size of the process while it trained, on an accelerator of the
             memory allocated there, in bytes.
         test: ``loss`` and ``accuracy`` on the test images, read once after the last epoch, or None.
@@ -113,6 +114,10 @@ class Run:
         """Of training, by the clock."""
         return self.examples * len(self.epochs) / self.seconds if self.epochs else 0.0
 
+    def line(self) -> str:
+        """The run as a line of a ``.jsonl`` file, which `load_lines` reads."""
+        return json.dumps({"format": self.FORMAT, **asdict(self)}, allow_nan=False, default=float) + "\n"
+
     def save(self, path: Path | str) -> None:
         """Write the run to a JSON file; the file is whole or not there."""
         content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
@@ -126,10 +131,23 @@ class Run:
             ValueError: the file is not a run, or of a later format than this version knows.
         """
         try:
-            content = json.loads(expanded(path).read_text(encoding="utf-8"))
+            return cls._of(path, json.loads(expanded(path).read_text(encoding="utf-8")))
+        except ValueError as error:
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path} is not a recorded run: {error!r}") from error
+
+    @classmethod
+    def load_lines(cls, path: Path | str) -> list[Self]:
+        """The runs of a ``.jsonl`` file, as ``tools/record.py`` writes it; see `load`."""
+        return [cls._of(path, json.loads(line)) for line in expanded(path).read_text(encoding="utf-8").splitlines()]
+
+    @classmethod
+    def _of(cls, path: Path | str, content: dict) -> Self:
+        try:
             version = content.pop("format")
             run = cls(**content) if version == cls.FORMAT else None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a recorded run: {error!r}") from error
         if run is None:
             raise ValueError(f"{path} has format {version}; this version of d2lnets reads {cls.FORMAT}: update it")

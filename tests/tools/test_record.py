@@ -41,11 +41,9 @@ def test_a_run_is_recorded_once_with_the_errors_of_every_image(tmp_path):
             record.record(jobs, "networks", data, torch.device("cpu"), out, streams=1)
     finally:
         record.WATCHED = kept
-    recorded = lines(out)
-    assert [row["seed"] for row in recorded] == [0, 1]
-    for row in recorded:
-        assert row.pop("format") == Run.FORMAT
-        run = Run(**row)
+    recorded = Run.load_lines(out)
+    assert [run.seed for run in recorded] == [0, 1]
+    for run in recorded:
         for split, mirrored in (("test", False), ("test_mirrored", True)):
             right = (unpack(run.errors[split]) == 0).double().mean().item()
             if mirrored == run.recipe["flip_test"]:
