@@ -139,7 +139,7 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
     styles = looks(network for network, _ in groups)
     with figure(3.6, path=path) as axis:
         for (network, epochs), group in groups.items():
-            color, _, line = styles[network]
+            color, _, _, line = styles[network]
             values = torch.tensor([[epoch["validation_accuracy"] for epoch in run.epochs] for run in group])
             axis.plot(range(1, epochs + 1), values.mean(0), line, color=color, label=network)
             axis.fill_between(range(1, epochs + 1), values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
@@ -208,7 +208,7 @@ def plot_degradation(runs: Sequence[Mapping[str, Any]], live: Sequence[Mapping[s
     with figure(3.0) as axis:
         for place, name in enumerate(names):
             errors = [run["train_error"] for run in runs if run["network"] == name]
-            color, mark, _ = looks([name])[name]
+            color, mark, *_ = looks([name])[name]
             shifts = [0.07 * (i - (len(errors) - 1) / 2) for i in range(len(errors))]
             axis.plot([place + shift for shift in shifts], errors, mark, color=color, ms=6)
             for run in live:
@@ -218,7 +218,7 @@ def plot_degradation(runs: Sequence[Mapping[str, Any]], live: Sequence[Mapping[s
         axis.set(ylabel="training error", xlim=(-0.5, len(names) - 0.5), ylim=(0, 1))
         axis.grid(False, axis="x")
         for family in ("residual", "plain"):
-            color, mark, _ = looks([family])[family]
+            color, mark, *_ = looks([family])[family]
             axis.plot([], [], mark, color=color, label=f"recorded, {family}")
         if live:
             axis.plot([], [], "s", mec=RED, mfc="none", label="live, smaller budget")
@@ -259,7 +259,7 @@ def plot_gradients(panels: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         for axis, (title, series) in zip(axes, panels.items()):
             styles = looks(series)
             for name, norms in series.items():
-                color, _, line = styles[name]
+                color, _, _, line = styles[name]
                 numbers = range(1, norms.shape[1] + 1)
                 axis.plot(numbers, norms.log().mean(0).exp(), color=color, ls=line, label=name)
                 axis.fill_between(numbers, norms.amin(0), norms.amax(0), color=color, alpha=0.2, lw=0)
@@ -305,7 +305,7 @@ def plot_losses(runs: Mapping[str, Run], level: float | None = None, label: str 
     styles = looks(runs)
     with figure(3.0) as axis:
         for name, run in runs.items():
-            color, marker, line = styles[name]
+            color, marker, _, line = styles[name]
             steps = math.ceil(run.examples / run.recipe["batch_size"])
             middles = [(i + 0.5) * steps for i in range(len(run.epochs))]
             losses = [epoch["train_loss"] for epoch in run.epochs]
@@ -367,12 +367,10 @@ def plot_costs(
         figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.7), sharey=True, squeeze=False)
         for axis, (name, of) in zip(axes.flat, costs.items()):
             for network, values in scores.items():
-                color, mark, _ = styles[network]
+                color, mark, fill, _ = styles[network]
                 mean = sum(values) / len(values)
                 error = [[mean - min(values)], [max(values) - mean]]
-                axis.errorbar(
-                    of[network], mean, error, fmt=mark, color=color, mec="black", mew=0.5, ms=6, label=network
-                )
+                axis.errorbar(of[network], mean, error, fmt=mark, color=color, mec=color, mfc=fill, ms=6, label=network)
             axis.set(xlabel=name, xscale="log")
             axis.margins(x=0.15)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

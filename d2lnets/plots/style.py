@@ -48,11 +48,12 @@ class Look(NamedTuple):
 
     color: str
     mark: str
+    fill: str
     line: str
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """The `Look` of each network: colour and mark are its family's, lines tell those of one family apart.
+    """The `Look` of each network: colour and mark are its family's, fill and line tell those of one figure apart.
 
     What is no network gets what is left.
     """
@@ -62,8 +63,9 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     for name in names:
         family = next((each for each in FAMILIES if each in name.lower()), None)
         color, mark = next(others) if family is None else FAMILIES[family]
-        seen[color] = seen.get(color, -1) + 1
-        found[name] = Look(color, mark, LINES[seen[color] % len(LINES)])
+        fills = color, "white", f"{color}66"
+        found[name] = Look(color, mark, fills[seen.get(color, 0) % len(fills)], LINES[len(found) % len(LINES)])
+        seen[color] = seen.get(color, 0) + 1
     return found
 
 
