@@ -36,8 +36,8 @@ runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it
 
 gpu: $(READY)  ## on a machine with a GPU: the tests that need one, then what the pages show of it, in ten minutes
 	$(BIN)/python -m pytest -m gpu tests/training/test_gpu.py
-	$(BIN)/python benchmarks/gpu.py --out d2lnets/training/gpu.jsonl
-	$(BIN)/python tools/record.py recipe networks degradation budgets ladder --seconds 300
+	$(BIN)/python benchmarks/gpu.py --out d2lnets/training/gpu.jsonl --seconds 60
+	$(BIN)/python tools/record.py recipe networks degradation budgets ladder --seconds 200
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py

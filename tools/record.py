@@ -128,9 +128,6 @@ def key(network, recipe, seed):
     return json.dumps([network, asdict(recipe), seed], sort_keys=True)
 
 
-GRAPH = True
-
-
 class Record:
     """One training as a generator, and what is recorded of it beyond what `fit` does.
 
@@ -151,20 +148,21 @@ class Record:
             data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
         )
 
-    def training(self, network, recipe, seed, **options):
+    def training(self, network, recipe, seed):
+        """Yield the `Run` so far, and whether it is done."""
         torch.manual_seed(seed)
         net = build(network)
-        trainer = Trainer(net, recipe, seed, self.device, graph=GRAPH)
+        trainer = Trainer(net, recipe, seed, self.device, graph=True)
         after_epoch = partial(self._after_epoch, recipe)
-        for run in trainer.training(self.data, name=network, after_epoch=after_epoch, **options):  # noqa: B007
-            yield None
+        for run in trainer.training(self.data, name=network, after_epoch=after_epoch):
+            yield run, False
         for name in ("validation", "test"):
             split = getattr(self.data, name)
             plain, mirrored = (logits.argmax(1) for logits in self._logits(net, split, recipe))
             run.errors[name] = pack((plain - split.labels) % 10)
             run.errors[f"{name}_mirrored"] = pack((mirrored - split.labels) % 10)
         run.test = evaluate(net, self.data.test, self.device, recipe)._asdict()
-        yield run
+        yield run, True
 
     def _after_epoch(self, recipe, run, net):
         if self.watch:
@@ -184,16 +182,16 @@ class Record:
 
 def record(planned, experiment, data, device, out, streams, until=None):
     """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
-    done, kinds = set(), {machine(device)["device"]}
+    there, kinds = set(), {machine(device)["device"]}
     for file in out.parent.glob(f"{experiment}*.jsonl"):
         for line in file.read_text(encoding="utf-8").splitlines():
             run = json.loads(line)
-            done.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
+            there.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
             kinds.add(run["machine"]["device"])
     if len(kinds) > 1:
         kinds = " and ".join(sorted(kinds))
         sys.exit(f"{out}: what is compared must be made on one kind of machine, not on {kinds}; name another --out")
-    waiting = [job for job in planned if key(*job) not in done]
+    waiting = [job for job in planned if key(*job) not in there]
     recorder = Record(experiment, data, device)
     bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)
 
@@ -209,8 +207,8 @@ def record(planned, experiment, data, device, out, streams, until=None):
     while lanes := [(lane, training) for lane, training in lanes if training]:
         for number, (lane, training) in enumerate(lanes):
             with lane:
-                run = next(training)
-            if run is None:
+                run, done = next(training)
+            if not done:
                 continue
             with out.open("a", encoding="utf-8") as file:
                 file.write(run.line())
@@ -224,14 +222,10 @@ def main():
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
     parser.add_argument("--out", type=expanded, default=RECORDED)
     parser.add_argument("--streams", type=int, default=8)
-    parser.add_argument("--part", default="1/1", help="as in 2/3: the second third of the trainings")
     parser.add_argument("--seconds", type=float, help="begin no training after so many")
     parser.add_argument("--device")
     parser.add_argument("--examples", type=int, help="train on so few, to try the program out")
-    parser.add_argument("--no-graph", action="store_true", help="on a GPU, without CUDA graphs")
     options = parser.parse_args()
-    global GRAPH
-    GRAPH = not options.no_graph
     until = time.monotonic() + options.seconds if options.seconds else None
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = pick_device(options.device)
@@ -239,10 +233,9 @@ def main():
     if options.examples:
         data = data.take(options.examples)
     options.out.mkdir(parents=True, exist_ok=True)
-    number, parts = map(int, options.part.split("/"))
     for experiment in options.experiments:
-        out = options.out / (f"{experiment}.jsonl" if parts == 1 else f"{experiment}-{number}.jsonl")
-        record(jobs(experiment)[number - 1 :: parts], experiment, data, device, out, options.streams, until)
+        out = options.out / f"{experiment}.jsonl"
+        record(jobs(experiment), experiment, data, device, out, options.streams, until)
 
 
 if __name__ == "__main__":

@@ -123,8 +123,7 @@ def fit(
     try:
         with enough_memory(recipe, device):
             trainer = Trainer(net, recipe, seed, device, compile, graph)
-            for run in trainer.training(data, checkpoint, resume, steps, name, after_epoch):  # noqa: B007
-                pass
+            *_, run = trainer.training(data, checkpoint, resume, steps, name, after_epoch)
             return run
     finally:
         parallel.finish()
