@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from torch import nn
 
 from d2lnets.data import CLASSES, Split
-from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure, looks
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure, looks
 from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
 from d2lnets.training.recipe import Recipe
@@ -343,6 +343,8 @@ def plot_scores(
             axis.axvspan(min(rows[base]), max(rows[base]), color=BLUE, alpha=0.2, lw=0)
         for place, (name, scores) in enumerate(rows.items()):
             color, mark = (BLUE, "s") if name == base else (ORANGE, "o")
+            if any(family in name for family in FAMILIES):
+                color, mark, *_ = looks([name])[name]
             axis.plot(scores, [place] * len(scores), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
             axis.plot([sum(scores) / len(scores)], [place], "|", color="black", ms=13, mew=1.5)
         axis.set_yticks(range(len(rows)), rows)

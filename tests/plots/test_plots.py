@@ -294,3 +294,9 @@ def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(dr
     labels = {text.get_position(): text.get_text() for text in texts(drawn(plots.plot_confusion, counts))}
     assert labels == {((row + 1) % 10, row): "10" for row in range(10)}
     assert counts[0, 0] == 90
+
+
+def test_scores_of_networks_have_the_looks_of_their_families(drawn):
+    (axis,) = drawn(plots.plot_scores, {"plain20": [0.9], "resnet20": [0.92], "mirroring": [0.91]}).axes
+    colors = [line.get_color() for line in axis.lines[::2]]
+    assert colors == [looks([name])[name].color for name in ("plain20", "resnet20")] + [colors[0]]
