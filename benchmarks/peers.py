@@ -10,8 +10,8 @@ from d2l import torch as d2l
 from torch import nn
 
 
-def d2l_resnet18():
-    """ResNet-18 of Zhang et al., Sec. 8.6, from d2l's own blocks."""
+def d2l_resnet18(run=True):
+    """ResNet-18 of Zhang et al., Sec. 8.6, from d2l's own blocks, which learn their sizes from the first batch."""
 
     def stage(channels, halve):
         return nn.Sequential(d2l.Residual(channels, halve, 2 if halve else 1), d2l.Residual(channels))
@@ -19,7 +19,8 @@ def d2l_resnet18():
     stem = nn.Sequential(nn.LazyConv2d(64, 7, 2, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
     net = nn.Sequential(stem, stage(64, False), stage(128, True), stage(256, True), stage(512, True), head)
-    net(torch.rand(2, 1, 96, 96))  # d2l's layers learn their sizes from the first batch
+    if run:
+        net(torch.rand(2, 1, 96, 96))
     return net
 
 

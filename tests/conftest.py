@@ -2,8 +2,8 @@
 
 import pytest
 
-FIRST = (  # the longest
-    "test_a_chapter_prints", "test_teaching", "test_checkpoint", "test_lab", "test_export", "test_parallel",
+FIRST = (  # the longest; and what waits more than it computes before all
+    "test_teaching", "test_a_chapter_prints", "test_checkpoint", "test_lab", "test_export", "test_parallel",
     "test_runs", "test_bench", "test_loop", "test_checks", "test_torchvision", "test_keras", "test_sources",
 )  # fmt: skip
 SLOW = (  # they train, start processes, or load other libraries' networks: `make check` leaves them to `make test`
@@ -30,4 +30,5 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             return nodeid if "test_a_chapter_prints" in nodeid else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # else the files with the most tests come first, and each chapter last
     return ByFile(config, log)

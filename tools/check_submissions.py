@@ -273,6 +273,8 @@ def main():
     parser.add_argument("--limit", type=int, default=LIMIT, help="seconds for a notebook (default: %(default)s)")
     parser.add_argument("--cell-limit", type=int, default=CELL_LIMIT, help="for a cell (default: %(default)s)")
     args = parser.parse_args()
+    if not hasattr(os, "killpg"):
+        sys.exit("check-submissions: needs Linux or macOS, which can end a program that hangs; on Windows use WSL")
     args.folder = Path(os.path.expanduser(args.folder))
     if args.folder == Path() or not args.folder.is_dir():
         sys.exit(

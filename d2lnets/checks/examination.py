@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from d2lnets.checks.contracts import IN, Case, Contract
 from d2lnets.checks.judging import Crashed, Refused, Verdict, call, explain
@@ -21,9 +22,10 @@ from d2lnets.checks.values import kind_of
 def examine(answer: object, contract: Contract) -> Verdict:
     """The verdict on an answer that passes; else raises `Refused`."""
     notes: dict[str, None] = {}
+    answer = _uncompiled(answer)
     for case in contract.cases:
         module, built = _build(answer, contract, case)
-        with _kept(module) if module is answer else nullcontext(module) as module:
+        with _as_written(), _kept(module) if module is answer else nullcontext(_uncompiled(module)) as module:
             notes |= dict.fromkeys(_Examination(module, contract, case, built).run())
     same = "Shapes, parameters, values, gradients and running statistics are the reference's"
     return Verdict(True, f"{same}, in training and in evaluation mode.{''.join(f' Note: {n}.' for n in notes)}")
@@ -84,12 +86,28 @@ def _arguments(answer, contract, case):
     raise Refused(what, "an argument is missing, or one too many has no default", "Compare them one by one.")
 
 
+def _uncompiled(answer):
+    """What was given to ``torch.compile``; anything else as it is."""
+    return getattr(answer, "_orig_mod", answer)
+
+
+@contextmanager
+def _as_written():
+    """Compiled code runs as it was written: compiled, it hides its layers."""
+    if "torch._dynamo" not in sys.modules:  # so nothing was compiled; its import takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 @contextmanager
 def _kept(module):
     """The student's module, to be left as it was; a copy where its layers are lazy or not on the CPU."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(is_lazy(t) or t.device.type != "cpu" for t in tensors):
-        yield call("copying it", copy.deepcopy, module).cpu()
+        lazy = {id(t): UninitializedBuffer() for t in tensors if isinstance(t, UninitializedBuffer)}
+        yield call("copying it", copy.deepcopy, module, lazy).cpu()  # it cannot copy these itself
         return
     before = [t.detach().clone() for t in tensors]
     modes = [(part, part.training) for part in module.modules()]

@@ -306,6 +306,34 @@ def test_a_lazy_module_that_is_passed_stays_lazy():
     assert isinstance(net[0], nn.LazyConv2d)
 
 
+def test_what_is_compiled_is_judged_as_it_was_written():
+    """A finished network, a class and a function that make compiled blocks, and a layer compiled inside one."""
+    assert check_resnet18(torch.compile(d2lnets.resnet18())).passed
+
+    class Inside(d2lnets.Residual):
+        def __init__(self, in_channels, out_channels, stride):
+            super().__init__(in_channels, out_channels, stride=stride)
+            self.conv1 = torch.compile(self.conv1)
+
+    assert check_residual(Inside).passed
+    assert check_residual(lambda i, o, s: torch.compile(d2lnets.Residual(i, o, stride=s))).passed
+    wrong = written(students.RESIDUAL, *students.RESIDUAL_MISTAKES["no last relu"][0])
+    verdict = check_residual(lambda *args: torch.compile(wrong(*args)))
+    assert verdict.message == check_residual(wrong).message
+
+
+def test_a_lazy_network_of_d2l_that_was_not_run_is_run():
+    class ResNet18(d2l.Classifier):
+        def __init__(self, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters()
+            self.net = d2l_resnet18(run=False)
+
+    net = ResNet18()
+    assert check_resnet18(net).passed and check_resnet18(ResNet18).passed
+    assert isinstance(net.net[0][0], nn.LazyConv2d)
+
+
 def test_global_settings_stay_as_they_were():
     spoil = (
         "import random, numpy; random.seed(1); numpy.random.seed(1); torch.manual_seed(1); "

@@ -242,6 +242,14 @@ def test_a_folder_without_notebooks_is_refused(make, tmp_path, monkeypatch):
         assert done.returncode == 1 and f"check-submissions: {'no notebook' if make else folder}" in done.stderr
 
 
+def test_where_no_program_can_be_ended_it_says_so(tmp_path, monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr(os, "killpg")
+    monkeypatch.setattr(sys, "argv", ["check-submissions", str(tmp_path)])
+    with pytest.raises(SystemExit, match="needs Linux or macOS"):
+        check_submissions.main()
+
+
 def test_every_exercise_can_be_checked():
     found = check_submissions.exercises()
     names = [name for wanted in found.values() for name, _ in wanted.values()]

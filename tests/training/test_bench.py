@@ -53,6 +53,7 @@ def test_time_is_split_by_operation():
     assert times["aten::mm"] > 10 * times["aten::relu"] > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_freed_memory_is_kept():
     """Page faults of steps that allocate and free 64 MB, with and without what `fit` asks of the C library."""
     program = """
@@ -62,7 +63,7 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
+    for _ in range(5):
         torch.zeros(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults()
@@ -72,8 +73,7 @@ print(faults())
         int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, check=True).stdout)
         for how in ("keep", "")
     )
-    if sys.platform == "linux":
-        assert kept < given_back / 10
+    assert kept < given_back / 10
 
 
 def test_d2l_finds_the_same_images(tmp_path, monkeypatch):

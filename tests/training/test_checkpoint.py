@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -273,6 +272,7 @@ def test_the_last_good_state_survives_divergence(saved, data):
 
 def test_a_full_disk_leaves_the_last_good_state(saved, data):
     """The limit on file sizes is the disk that is full: writing fails in the middle, as there."""
+    resource = pytest.importorskip("resource", reason="no such limit on Windows")
     content = saved.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
