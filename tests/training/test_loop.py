@@ -3,16 +3,19 @@
 import copy
 import math
 import threading
+from functools import partial
 
 import pytest
 import torch
 import torch._dynamo.utils
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 import d2lnets
 from d2lnets.data import SUBSET, normalize
 from d2lnets.networks import NETWORKS, build
+from d2lnets.training import loop
 from d2lnets.training.loop import Trainer, eval_mode, precision
 from d2lnets.training.recipe import BOOK, D2L
 
@@ -43,6 +46,16 @@ def test_it_learns(data):
     assert run.epochs[-1]["train_loss"] < 0.6 * run.epochs[0]["train_loss"]
     assert run.epochs[-1]["validation_accuracy"] > 0.6  # chance is 0.1
     assert run.examples == 512 and len(run.epochs) == 5
+
+
+def test_a_training_of_a_moment_shows_no_bar(data, monkeypatch, capsys):
+    """In a notebook the bar would leave an empty line."""
+    monkeypatch.setattr(loop, "tqdm", partial(tqdm, disable=False))
+    d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(loop, "tqdm", lambda *args, delay, **rest: tqdm(*args, **rest | {"disable": False}))
+    d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu")
+    assert "batch" in capsys.readouterr().err
 
 
 def test_same_seed_same_numbers_another_seed_others(data):
