@@ -1,0 +1,111 @@
+"""How sure a comparison is: runs are paired by seed, errors by image.
+
+A seed is a block: it decides the order and the mirroring of the images for all that is trained with it. So what is
+compared is the differences within seeds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+
+from d2lnets.training.runs import Run, unpack
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its interval.
+
+    Attributes:
+        mean: of the differences.
+        low, high: ends of the confidence interval.
+        p_value: how often chance alone sets the two at least as far apart.
+        each: the differences themselves, by seed, or none where images were compared.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    each: tuple[float, ...] = ()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def accuracy(split: str = "test") -> Callable[[Run], float]:
+    """Of a run, on ``"validation"``, ``"test"``, or either with ``"_mirrored"``: a function for `by_seed`."""
+    return lambda run: 1 - float(wrong(run, split).double().mean())
+
+
+def wrong(run: Run, split: str = "test") -> torch.Tensor:
+    """Which images of a split a recorded run got wrong: (N,) of bool, in the order of the data set."""
+    return unpack(run.errors[split]) > 0
+
+
+def by_seed(runs: Iterable[Run], others: Iterable[Run], score: Callable[[Run], float]) -> Difference:
+    """The score of `runs` minus that of `others`, seed by seed.
+
+    Raises:
+        ValueError: the two have not the same seeds, each once, or were made on unlike machines.
+    """
+    runs, others = (sorted(each, key=lambda run: run.seed) for each in (runs, others))
+    first, second = ([run.seed for run in each] for each in (runs, others))
+    if first != second or len(set(first)) < len(first):
+        raise ValueError(f"to be paired both need the same seeds, each once, and have {first} and {second}")
+    devices = {str(run.machine["device"]) for run in (*runs, *others)}
+    if len(devices) > 1:
+        raise ValueError(f"a seed is a block on one kind of machine, and these were made on {' and '.join(devices)}")
+    return paired([score(run) for run in runs], [score(run) for run in others])
+
+
+def paired(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Difference:
+    """The differences ``a[i] - b[i]``: their mean with Student's interval, and the sign-flip test.
+
+    The interval takes the differences as drawn independently from one normal distribution. The test only takes it
+    that, if nothing differs, each could as well have the other sign; with n pairs its least p-value is 2 / 2^n.
+    """
+    differences = np.subtract(a, b)
+    if len(differences) < 2:
+        raise ValueError(f"an interval needs two pairs or more, got {len(differences)}")
+    half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * stats.sem(differences)
+    flips = stats.permutation_test((differences,), np.mean, permutation_type="samples")  # all, up to 13 pairs
+    mean = float(differences.mean())
+    return Difference(mean, mean - half, mean + half, float(flips.pvalue), tuple(map(float, differences)))
+
+
+def mcnemar(wrong_a: torch.Tensor, wrong_b: torch.Tensor, confidence: float = 0.95) -> Difference:
+    """The accuracy of network a minus that of b on the same images, from which images each gets wrong, (N,) of bool.
+
+    McNemar's test, exact: only images that one of the two gets wrong tell them apart, and if the two are equally
+    good, each of these is as likely a's as b's. The interval is for other images, not for other seeds.
+    """
+    only_a, only_b = int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum())
+    images, apart = len(wrong_a), only_a + only_b
+    mean = (only_b - only_a) / images
+    half = stats.norm.ppf((1 + confidence) / 2) * ((apart - images * mean**2) / images**2) ** 0.5
+    p_value = stats.binomtest(only_a, apart).pvalue if apart else 1.0
+    return Difference(mean, mean - half, mean + half, float(p_value))
+
+
+def seeds_needed(deviation: float, difference: float, power: float = 0.8, confidence: float = 0.95) -> int:
+    """How many seeds find a difference with this power, where the differences by seed have this standard deviation."""
+    seeds, found = 1, 0.0
+    while found < power:
+        seeds += 1
+        bound, shift = stats.t.ppf((1 + confidence) / 2, seeds - 1), abs(difference) / deviation * seeds**0.5
+        found = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
+    return seeds
+
+
+def images_needed(apart: float, difference: float, errors: float = 2.0) -> float:
+    """How many shared test images make a difference of accuracies as large as so many of its standard errors.
+
+    Args:
+        apart: the share of images that exactly one of the two networks gets wrong.
+    """
+    return (errors / difference) ** 2 * (apart - difference**2)
