@@ -20,7 +20,7 @@ from d2lnets.resnet import (
 from d2lnets.tracing import Trace, trace_shapes
 from d2lnets.training.loop import DivergedError, Interrupted, Score, evaluate, fit, pick_device
 from d2lnets.training.recipe import D2L, Recipe
-from d2lnets.training.runs import Run, compare, load_runs
+from d2lnets.training.runs import Run, compare, load_experiment, load_runs
 
 __version__ = "0.2.0"  # pyproject.toml reads it here
 
@@ -51,6 +51,7 @@ __all__ = [
     "googlenet",
     "identity_block",
     "imagenet",
+    "load_experiment",
     "load_fashion_mnist",
     "load_runs",
     "load_torchvision",

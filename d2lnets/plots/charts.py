@@ -16,6 +16,7 @@ from torch import nn
 from d2lnets.data import CLASSES, Split
 from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure, looks
 from d2lnets.tracing import Trace, show_shape
+from d2lnets.training.evidence import Difference
 from d2lnets.training.loop import eval_mode
 from d2lnets.training.recipe import Recipe
 from d2lnets.training.runs import Run
@@ -328,29 +329,68 @@ def plot_rate(recipes: Mapping[str, Recipe]) -> None:
         axis.legend()
 
 
-def plot_scores(
-    rows: Mapping[str, Sequence[float]], label: str = "validation accuracy", base: str | None = None
-) -> None:
+def plot_scores(rows: Mapping[str, Sequence[float]], label: str = "validation accuracy") -> None:
     """A row for each name, from the top down, and in it a dot for each run and a bar at their mean.
 
     Args:
         rows: the scores of the runs by name.
         label: what the scores are.
-        base: the name of a row that the others are compared with: its range is a band over all rows.
     """
     with figure(0.7 + 0.27 * len(rows)) as axis:
-        if base is not None:
-            axis.axvspan(min(rows[base]), max(rows[base]), color=BLUE, alpha=0.2, lw=0)
         for place, (name, scores) in enumerate(rows.items()):
-            color, mark = (BLUE, "s") if name == base else (ORANGE, "o")
+            color, mark = ORANGE, "o"
             if any(family in name for family in FAMILIES):
                 color, mark, *_ = looks([name])[name]
             axis.plot(scores, [place] * len(scores), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
             axis.plot([sum(scores) / len(scores)], [place], "|", color="black", ms=13, mew=1.5)
-        axis.set_yticks(range(len(rows)), rows)
-        axis.locator_params("x", nbins=5)
-        axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
-        axis.grid(False, axis="y")
+        _name_rows(axis, rows, label)
+
+
+def plot_differences(
+    rows: Mapping[str, Difference], label: str = "difference of accuracy, points", least: float = -math.inf
+) -> None:
+    """A row for each difference, from the top down: its interval, its mean, and a dot for each seed.
+
+    Blue where the interval leaves out zero, else grey.
+
+    Args:
+        least: a difference below it, in points, is an arrow with the number, so that the others can be seen.
+    """
+    with figure(0.7 + 0.27 * len(rows)) as axis:
+        axis.axvline(0, color="black", lw=0.8)
+        for place, row in enumerate(rows.values()):
+            color = BLUE if row.is_clear else GREY
+            low, mean, high = (100 * each for each in (row.low, row.mean, row.high))
+            if mean < least:
+                axis.annotate(
+                    f"{mean:.1f}  ({low:.1f} to {high:.1f})", (least, place), (least + 0.12, place),
+                    va="center", color=color, arrowprops={"arrowstyle": "->", "color": color},
+                )  # fmt: skip
+                continue
+            axis.plot([100 * each for each in row.each], [place] * len(row.each), "o", color=color, alpha=0.35, ms=4)
+            axis.plot([low, high], [place, place], color=color, lw=2)
+            axis.plot([mean], [place], "s" if row.is_clear else "o", color=color, mec="black", mew=0.5, ms=6)
+        _name_rows(axis, rows, label)
+
+
+def _name_rows(axis, rows, label):
+    axis.set_yticks(range(len(rows)), rows)
+    axis.locator_params("x", nbins=6)
+    axis.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
+    axis.grid(False, axis="y")
+
+
+def plot_by_rate(curves: Mapping[str, Mapping[float, Sequence[float]]], label: str = "validation accuracy") -> None:
+    """The scores of runs over the highest learning rate: a line through the means, and the range, for each name."""
+    with figure(3.0) as axis:
+        for (name, points), color, line in zip(curves.items(), (BLUE, ORANGE, GREEN), ("o-", "s--", "^:")):
+            rates = sorted(points)
+            scores = torch.tensor([[min(points[r]), sum(points[r]) / len(points[r]), max(points[r])] for r in rates])
+            axis.fill_between(rates, scores[:, 0], scores[:, 2], color=color, alpha=0.15, lw=0)
+            axis.plot(rates, scores[:, 1], line, color=color, ms=5, label=name)
+        axis.set(xscale="log", xlabel="highest learning rate", ylabel=label)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.legend(fontsize=8)
 
 
 def plot_costs(

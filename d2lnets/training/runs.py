@@ -192,6 +192,23 @@ def load_runs(network: str, recipe: Recipe = BOOK) -> list[Run]:
     raise ValueError(f"no recorded runs of {network!r}; there are runs of {known}")
 
 
+def load_experiment(*names: str) -> dict[tuple[str, Recipe], list[Run]]:
+    """Recorded runs of experiments of ``tools/record.py``, by network and recipe, in the order of the seeds.
+
+    Raises:
+        ValueError: nothing is recorded of one of them.
+    """
+    found: dict[tuple[str, Recipe], list[Run]] = {}
+    for name in names:
+        path = RECORDED / f"{name}.jsonl"
+        if not path.is_file():
+            known = ", ".join(sorted(path.stem for path in RECORDED.glob("*.jsonl")))
+            raise ValueError(f"nothing is recorded of {name!r}; there are {known}")
+        for run in Run.load_lines(path):
+            found.setdefault((run.network, Recipe(**run.recipe)), []).append(run)
+    return {what: sorted(runs, key=lambda run: run.seed) for what, runs in found.items()}
+
+
 def load_all(folder: Path | str | None = None) -> list[Run]:
     """All runs in a folder; without one, those that ship with the package.
 

@@ -12,7 +12,8 @@ import torch
 import d2lnets
 from d2lnets import plots
 from d2lnets.data import SUBSET
-from d2lnets.plots.style import looks
+from d2lnets.plots.style import BLUE, GREY, looks
+from d2lnets.training.evidence import paired
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def drawn(monkeypatch):
     figures = []
     monkeypatch.setattr(plt, "show", lambda: figures.append(plt.gcf()))
 
-    def draw(function, *arguments):
-        function(*arguments)
+    def draw(function, *arguments, **options):
+        function(*arguments, **options)
         figures[-1].canvas.draw()
         return figures[-1]
 
@@ -266,7 +267,7 @@ def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):
 
 
 def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
-    figure = drawn(plots.plot_scores, {"mine": [0.9, 0.91, 0.92], "yours": [0.8, 0.9]}, "test accuracy", "mine")
+    figure = drawn(plots.plot_scores, {"mine": [0.9, 0.91, 0.92], "yours": [0.8, 0.9]}, "test accuracy")
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["mine", "yours"]
     assert axis.yaxis_inverted() and axis.get_xlabel() == "test accuracy"
@@ -276,8 +277,28 @@ def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
         [0.8, 0.9],
         [pytest.approx(0.85)],
     ]
-    (band,) = axis.patches
-    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((0.9, 0.92))
+
+
+def test_differences_have_an_interval_and_a_dot_for_each_seed(drawn):
+    rows = {
+        "better": paired([0.93, 0.94, 0.95], [0.92, 0.93, 0.94 + 1e-4]),
+        "unclear": paired([0.93, 0.94], [0.94, 0.93]),
+        "far": paired([0.5, 0.51], [0.9, 0.9]),
+    }
+    (axis,) = drawn(plots.plot_differences, rows, least=-3).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows) and axis.yaxis_inverted()
+    zero, seeds, interval, mean, *unclear = axis.lines
+    assert list(zero.get_xdata()) == [0, 0] and seeds.get_xdata() == pytest.approx([1, 1, 0.99])
+    assert interval.get_xdata() == pytest.approx([100 * rows["better"].low, 100 * rows["better"].high])
+    assert mean.get_color() == BLUE and {line.get_color() for line in unclear} == {GREY}
+    (far,) = [text.get_text() for text in axis.texts]
+    assert far.startswith("-39.5  (")
+
+
+def test_curves_by_rate_go_through_the_means(drawn):
+    (axis,) = drawn(plots.plot_by_rate, {"SGD": {0.2: [0.93, 0.95], 0.1: [0.9]}}).axes
+    assert axis.get_xscale() == "log" and list(axis.lines[0].get_xdata()) == [0.1, 0.2]
+    assert axis.lines[0].get_ydata() == pytest.approx([0.9, 0.94])
 
 
 def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):

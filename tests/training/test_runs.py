@@ -105,3 +105,12 @@ def test_the_comparison_has_means_and_spread():
     named = dict(zip(table.headers, row))
     assert named["seeds"] == 3 and named["test"] == pytest.approx(0.91) and named["s.d."] == pytest.approx(0.01)
     assert "0.9100" in str(table) and "<table>" in table._repr_html_()
+
+
+def test_an_experiment_is_found_by_network_and_recipe():
+    runs = d2lnets.load_experiment("recipe", "tried")
+    assert [run.seed for run in runs["fast-resnet", Recipe(lr=0.4)]] == list(range(6))
+    assert len(runs["fast-resnet", Recipe(lr=0.8)]) == 3  # of the second
+    assert {run.machine["device"] for each in runs.values() for run in each} == {"NVIDIA H200"}
+    with pytest.raises(ValueError, match="nothing is recorded of 'recipes'; there are .*recipe, tried"):
+        d2lnets.load_experiment("recipes")
