@@ -329,6 +329,13 @@ def plot_rate(recipes: Mapping[str, Recipe]) -> None:
         axis.legend()
 
 
+def plot_range(rates: Sequence[float], losses: Sequence[float]) -> None:
+    """A learning-rate range test: the loss of each step over its rate, up to one and a half times the first."""
+    with figure(2.6) as axis:
+        axis.plot(rates, losses, color=BLUE, lw=1)
+        axis.set(xscale="log", xlabel="learning rate", ylabel="loss, nats", ylim=(0, 1.5 * losses[0]))
+
+
 def plot_scores(rows: Mapping[str, Sequence[float]], label: str = "validation accuracy") -> None:
     """A row for each name, from the top down, and in it a dot for each run and a bar at their mean.
 
@@ -370,6 +377,8 @@ def plot_differences(
             axis.plot([100 * each for each in row.each], [place] * len(row.each), "o", color=color, alpha=0.35, ms=4)
             axis.plot([low, high], [place, place], color=color, lw=2)
             axis.plot([mean], [place], "s" if row.is_clear else "o", color=color, mec="black", mew=0.5, ms=6)
+        if any(100 * row.mean < least for row in rows.values()):
+            axis.set_xlim(least)
         _name_rows(axis, rows, label)
 
 

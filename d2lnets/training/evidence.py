@@ -16,7 +16,7 @@ from d2lnets.training.runs import Run, unpack
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its interval.
+    """A mean difference of accuracies with its interval; as text in percentage points.
 
     Attributes:
         mean: of the differences.
@@ -30,6 +30,10 @@ class Difference:
     high: float
     p_value: float
     each: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        mean, low, high = (f"{100 * each:+z.2f}" for each in (self.mean, self.low, self.high))
+        return f"{mean} ({low} to {high})"
 
     @property
     def is_clear(self) -> bool:

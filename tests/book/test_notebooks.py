@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -76,6 +77,13 @@ BREAKS = {  # for each broken block: a chapter, the cell that turns red, and wha
         "d2lnets.DenseBlock.forward = lambda self, x: torch.cat([x, *(layer(x) for layer in self)], 1)[:, :17]",
     ),
 }
+
+
+def test_the_code_of_the_page_on_first_steps_learns_its_batch_by_heart(capsys):
+    text = (ROOT / "book" / "first_steps.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    assert float(capsys.readouterr().out) < 0.01
 
 
 @pytest.mark.parametrize("name", BREAKS)

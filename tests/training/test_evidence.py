@@ -30,6 +30,7 @@ def test_the_interval_is_students():
     assert found.mean == pytest.approx(7 / 3) and found.each == (1, 2, 4)
     # 4.3027 is Student's quantile for 2 degrees of freedom; the differences' standard deviation is sqrt(7 / 3)
     assert found.high - found.mean == pytest.approx(4.3027 * (7 / 3) ** 0.5 / 3**0.5, rel=1e-4)
+    assert str(paired([0.931, 0.94], [0.93, 0.938])) == "+0.15 (-0.49 to +0.79)"
     assert not found.is_clear and paired([1, 1.1, 1.2], [0, 0, 0]).is_clear
 
 
