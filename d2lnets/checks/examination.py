@@ -173,7 +173,8 @@ class _Examination:
             if not bool(torch.isfinite(output).all()):
                 what = f"F{self.doing[1:]}, finite numbers were expected; nan or infinity came."
                 raise Refused(what, "a division by zero, or a root or logarithm of what is not positive")
-        self.made_before = {made.weight.data_ptr() for made in record.calls if made.weight is not None}
+        # kept, so that no other tensor gets their places in memory
+        self.made_before = [made.weight for made in record.calls if made.weight is not None]
         return record
 
     def check_layers(self, record):
@@ -184,7 +185,7 @@ class _Examination:
         weights = [made.weight for made in record.calls if made.weight is not None and not made.by_hand]
         strangers = [w for w in weights if isinstance(w, nn.Parameter) and w.data_ptr() not in names]
         if strangers:
-            kept = all(w.data_ptr() in self.made_before for w in strangers)
+            kept = {w.data_ptr() for w in strangers} <= {w.data_ptr() for w in self.made_before}
             raise Refused(
                 f"All weights were expected in parameters(); those of {len(strangers)} layers are not.",
                 "the layers are kept in a plain list or dictionary"

@@ -1,8 +1,11 @@
 """The built pages in a real browser: no error, no other host, nothing cut off, and the chapter is there."""
 
+import base64
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import matplotlib
 import pytest
 from helpers import ROOT, foreign_requests, open_page
 
@@ -75,6 +78,16 @@ def test_answers_are_folded(visit):
         answers.first.locator("summary").click()
         assert visit.locator("main details[open]").count() == 1
         answers.first.locator("summary").click()
+
+
+def test_a_reader_with_a_wider_font_scrolls_no_more(visit):
+    """DejaVu Sans, which Linux falls back to; last, since it changes the page."""
+    font = base64.b64encode(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf").read_bytes()).decode()
+    face = f"@font-face {{ font-family: wide; src: url(data:font/ttf;base64,{font}) }}"
+    visit.add_style_tag(content=f"{face} body :not(pre, pre *, i) {{ font-family: wide !important }}")
+    visit.evaluate("document.fonts.load('16px wide')")
+    assert visit.evaluate("document.fonts.check('16px wide')")
+    assert visit.evaluate("document.scrollingElement.scrollWidth") <= visit.viewport_size["width"]
 
 
 def test_the_chapter_shows_what_was_trained(browser, site):

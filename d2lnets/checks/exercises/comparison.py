@@ -67,33 +67,30 @@ def judge_flips(scores: Any) -> None:
 
 COMPARISON = {
     1: Exercise(
-        lambda seeds: 2 / math.comb(2 * seeds, seeds),
-        hint="How many ways are there to deal out all runs to the two networks, and which of them always count?",
-        note="Four seeds reach 0.029, five 0.008: what three runs cannot tell, five may.",
+        lambda seeds: 2 / 2**seeds,
+        hint="How many ways are there to set all signs, and which of them always count?",
+        note="Six seeds reach 0.031, ten 0.002: what three pairs cannot tell, six may.",
         calls=((3,), (4,), (6,)),
         mistakes={
-            "the way with the two networks exchanged counts too": lambda n: 1 / math.comb(2 * n, n),
-            "a way is a choice of runs for one network; their order in it does not matter": lambda n: (
-                2 / math.perm(2 * n, n)
-            ),
-            "each run is given to either network by a coin, but each network gets equally many": lambda n: 2 / 4**n,
-            "there are as many runs as seeds in each network, so twice as many in all": lambda n: (
-                2 / math.comb(n, n // 2)
-            ),
+            "the opposite of the signs that were found counts too": lambda n: 1 / 2**n,
+            "the runs are dealt out anew, though each has a partner": lambda n: 2 / math.comb(2 * n, n),
+            "a pair has one difference, and so one sign": lambda n: 2 / 4**n,
+            "each sign has two choices, so the choices multiply": lambda n: 2 / (2 * n),
         },
     ),
     2: Exercise(
-        lambda accuracy, gap: accuracy * (1 - accuracy) / (gap / 2) ** 2,
+        lambda apart, gap: (apart - gap**2) / (gap / 2) ** 2,
         hint="Set the gap to twice the standard error, and solve for the number of images.",
-        note="For three tenths of a percent it takes more images than the test set has.",
-        calls=((0.93, 0.003), (0.6, 0.01)),
+        note="For three tenths of a percent it takes more images than the test set has, and far fewer than unshared.",
+        calls=((0.035, 0.003), (0.2, 0.05)),
         mistakes={
-            "that makes the gap one standard error, not two": lambda a, gap: a * (1 - a) / gap**2,
-            "the root is lost: the number of images stands under it": lambda a, gap: a * (1 - a) / (gap / 2),
-            "the share of wrong images is missing": lambda a, gap: a / (gap / 2) ** 2,
-            "the gap is halved after it is squared": lambda a, gap: a * (1 - a) / (gap**2 / 2),
+            "that makes the gap one standard error, not two": lambda a, gap: (a - gap**2) / gap**2,
+            "the root is lost: the number of images stands under it": lambda a, gap: (a - gap**2) / (gap / 2),
+            "the variance is the mean of the square less the square of the mean": lambda a, gap: a / (gap / 2) ** 2,
+            "that is the variance of one network's errors": lambda a, gap: a * (1 - a) / (gap / 2) ** 2,
+            "the gap is halved after it is squared": lambda a, gap: (a - gap**2) / (gap**2 / 2),
         },
-        tolerance=1,
+        tolerance=0.1,
     ),
     3: Exercise(
         paired_p,
