@@ -2,12 +2,16 @@
 
 import copy
 import math
+import shutil
+import sysconfig
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch._dynamo.utils
+from helpers import lacking
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -298,6 +302,8 @@ def test_bf16_stays_close_to_float32(data, monkeypatch):
 
 
 def test_compiled_steps_learn_the_same(data):
+    if not (Path(sysconfig.get_path("include"), "Python.h").exists() and any(map(shutil.which, ("g++", "c++")))):
+        lacking("C++ compiler or no Python.h", "apt-get install g++ python3-dev")
     recipe = d2lnets.Recipe(epochs=1, lr=0.02, mixed_precision=False)
     runs = []
     compilations = torch._dynamo.utils.counters["stats"]
