@@ -1,11 +1,16 @@
 # The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
-.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions lock
+.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions lock colab
 
 # By default the Python that .venv was made with
 PYTHON ?= $(or $(realpath .venv/bin/python),python3)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
+
+# What the chapters also run with: a file of tests/runtimes, and the Python that its first line names
+RUNTIME ?= colab
+MINOR = $(shell sed -n '1s/# Python \([0-9.]*\):.*/\1/p' tests/runtimes/$(RUNTIME).txt)
+THEIRS = $(if $(filter file,$(origin PYTHON)),python$(MINOR),$(PYTHON))
 
 LAB := book/_static/lab/built/lab.json
 NODE := tools/node_modules/.package-lock.json
@@ -24,6 +29,9 @@ check: $(READY) $(NODE)  ## for the inner loop: style, types, and the tests of a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -m "not gpu and not slow" --ignore tests/book
+
+colab: .venv-$(RUNTIME)/ready  ## run every chapter with the versions of Colab, or of RUNTIME=kaggle or lowest
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 .venv-$(RUNTIME)/bin/python -m pytest -n 2 --durations=10 --noconftest tests/book/test_colab.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab book
@@ -63,6 +71,13 @@ $(NODE): $(READY) tools/package-lock.json
 
 $(LAB): $(READY) $(NODE) tools/lab.py d2lnets/export.py $(wildcard d2lnets/weights/*)
 	TQDM_DISABLE=$(CI) $(BIN)/python tools/lab.py
+
+.venv-%/ready: tests/runtimes/%.txt
+	@$(THEIRS) -c 'import sys; sys.exit("{}.{}".format(*sys.version_info) != "$(MINOR)")' 2>/dev/null \
+		|| { echo "$< is for Python $(MINOR), which $(THEIRS) is not. Name one: make colab RUNTIME=$* PYTHON=path/to/python$(MINOR)"; exit 1; }
+	$(THEIRS) -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --requirement $< filelock nbval pytest pytest-xdist
+	@touch $@
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version + ". Name another: make PYTHON=python3.12")'

@@ -243,7 +243,7 @@ class Trainer:
         end = recipe.epochs * in_epoch
         done = in_epoch * (state.progress.epoch - 1) + state.progress.step
         quiet = {} if parallel.is_first() else {"disable": True}
-        bar = tqdm(initial=done, total=end, unit="batch", delay=1, mininterval=0.5, leave=False, **quiet)
+        bar = tqdm(initial=done, total=end, unit="batch", delay=1, mininterval=0.5, leave=None, **quiet)
         with (
             bar,
             own_random_state(self.device),

@@ -1,7 +1,8 @@
 """Run every chapter as Colab does, and compare what it prints with what is stored.
 
-A fresh environment with the libraries of this one, an empty folder, the package from a git address. Where pip reaches
-no index to install from, the chapters run in this environment.
+A fresh environment with the libraries of this one, an empty folder, the package from a git address. `make colab` runs
+this file in an environment with the versions of tests/runtimes/. Where pip reaches no index to install from, the
+chapters run in this environment.
 """
 
 import json
@@ -18,12 +19,15 @@ from pathlib import Path
 import fork
 import nbformat
 import pytest
+import yaml
 from filelock import FileLock
 from helpers import ROOT, lacking
 from student_edition import chapters
 
 NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__")
 CHAPTERS = sorted((path.stem for path in (ROOT / "book").glob("*.ipynb")), key=lambda name: name != "densenet")
+RUNTIMES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtimes").glob("*.txt")}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +94,20 @@ class Colab:
 
 def chapter(book, name):
     return nbformat.read(book / f"{name}.ipynb", as_version=4)
+
+
+def test_the_lowest_versions_are_the_bounds_of_the_package():
+    python, *lowest = RUNTIMES["lowest"].splitlines()
+    assert lowest == [bound.replace(">=", "==") for bound in PROJECT["dependencies"]]
+    assert python.startswith(f"# Python {PROJECT['requires-python'].removeprefix('>=')}:")
+
+
+def test_every_runtime_is_tried_every_week():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["runtimes"]
+    tried = {row["runtime"]: row["python"] for row in job["strategy"]["matrix"]["include"]}
+    assert tried == {name: re.match(r"# Python ([\d.]+):", text)[1] for name, text in RUNTIMES.items()}
+    assert not any("${{" in step.get("run", "") for step in job["steps"])  # nothing from outside becomes a command
 
 
 def test_the_set_up_cell_is_the_same_everywhere():
@@ -161,11 +179,10 @@ def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
 @pytest.mark.parametrize("python", sorted({"3.11", "3.14"} - {"{}.{}".format(*sys.version_info)}))
 def test_the_package_can_be_installed_with(python, tmp_path):
     """The oldest Python that it takes and the newest that PyTorch has files for, where this is another."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["requires-python"] == ">=3.11"
+    assert PROJECT["requires-python"] == ">=3.11"
     where = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:", "--target", tmp_path]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", *where]
-    done = subprocess.run([*command, *project["dependencies"]], capture_output=True, encoding="utf-8")
+    done = subprocess.run([*command, *PROJECT["dependencies"]], capture_output=True, encoding="utf-8")
     if "Could not fetch" in done.stderr or "connection" in done.stderr.lower():
         lacking("package index that pip can reach", "connect to a network")
     assert done.returncode == 0, done.stderr

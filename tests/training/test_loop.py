@@ -52,14 +52,15 @@ def test_it_learns(data):
     assert run.examples == 512 and len(run.epochs) == 5
 
 
-def test_a_training_of_a_moment_shows_no_bar(data, monkeypatch, capsys):
-    """In a notebook the bar would leave an empty line."""
+def test_a_training_of_a_moment_shows_no_bar_and_a_longer_one_a_bar_that_stays(data, monkeypatch, capsys):
+    """In a notebook a bar that is taken away leaves an empty line. One under another bar is taken away."""
     monkeypatch.setattr(loop, "tqdm", partial(tqdm, disable=False))
     d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(loop, "tqdm", lambda *args, delay, **rest: tqdm(*args, **rest | {"disable": False}))
     d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu")
-    assert "batch" in capsys.readouterr().err
+    *_, last = capsys.readouterr().err.rstrip("\n").split("\r")
+    assert "100%" in last and "batch" in last
 
 
 def test_same_seed_same_numbers_another_seed_others(data):
