@@ -67,11 +67,13 @@ def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] =
         net: in eval mode, or batch norm would look at the batch.
 
     Raises:
-        ImportError: the packages that write ONNX files are missing.
+        ImportError: the packages that write ONNX files are missing, or PyTorch is too old for them.
         ValueError: `net` is in training mode, or does not accept `input_shape`.
     """
     if not find_spec("onnxscript"):
         raise ImportError("writing ONNX files needs more packages: pip install onnx onnxscript")
+    if torch.__version__ < "2.9":  # it compares itself as a version, so 2.10 is later
+        raise ImportError(f"writing ONNX files needs PyTorch 2.9 or later, not {torch.__version__}: update torch")
     if net.training:
         raise ValueError("only a network in eval mode can be exported: call net.eval() first")
     stages = [stage.name for stage in trace_shapes(net, input_shape)]

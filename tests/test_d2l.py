@@ -1,10 +1,11 @@
-"""Our networks and those of d2l 1.0.3: weights copied by name, outputs equal in training and eval mode."""
+"""Our networks and those of d2l 1.0.3: weights copied by name, outputs equal in both modes; theirs pass our checks."""
 
 import pytest
 import torch
 from torch import nn
 
 import d2lnets
+from d2lnets.checks import check_residual, check_resnet18
 
 WITHOUT = "no d2l: python -m pip install --no-deps --requirement requirements-d2l.txt"
 peers = pytest.importorskip("peers", reason=WITHOUT)
@@ -64,3 +65,21 @@ def test_the_resnet18_that_d2l_ships():
     ours.stem = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU())
     copy_weights(ours, theirs)
     assert_equal_in_both_modes(ours, theirs, x)
+
+
+@pytest.mark.parametrize("check, answer", [(check_residual, d2l.Residual), (check_resnet18, d2l_resnet18)])
+def test_d2ls_networks_pass_the_checks(check, answer):
+    verdict = check(answer)
+    assert verdict.passed, verdict
+
+
+def test_a_lazy_network_that_was_not_run_is_run():
+    class ResNet18(d2l.Classifier):
+        def __init__(self, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters()
+            self.net = d2l_resnet18(run=False)
+
+    net = ResNet18()
+    assert check_resnet18(net).passed and check_resnet18(ResNet18).passed
+    assert isinstance(net.net[0][0], nn.LazyConv2d)

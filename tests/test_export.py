@@ -15,6 +15,7 @@ from d2lnets.__main__ import main
 from d2lnets.data import SUBSET, normalize
 from d2lnets.export import Switched, export
 
+pytestmark = pytest.mark.skipif(torch.__version__ < "2.9", reason="ONNX export needs PyTorch 2.9")
 IMAGES = d2lnets.load_fashion_mnist(SUBSET).test.images[:500]
 
 
@@ -91,6 +92,10 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         export(net.eval(), tmp_path / "a.onnx", (3, 28, 28))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):
+        export(net, tmp_path / "a.onnx")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.8.1+cu128"))
+    with pytest.raises(ImportError, match=r"needs PyTorch 2.9 or later, not 2.8.1\+cu128: update torch"):
         export(net, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 

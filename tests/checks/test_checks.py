@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import students
 import torch
-from peers import d2l, d2l_resnet18
 from students import written
 from torch import nn
 
@@ -69,7 +68,6 @@ def test_a_right_block_passes_in_any_style(check, answer):
     "check, answer",
     [
         (checks.check_residual, d2lnets.Residual),
-        (checks.check_residual, d2l.Residual),
         (checks.check_bottleneck, Bottleneck),
         (checks.check_bottleneck, functools.partial(Bottleneck, v1_5=True)),
         (checks.check_dense_block, d2lnets.DenseBlock),
@@ -78,7 +76,6 @@ def test_a_right_block_passes_in_any_style(check, answer):
         (checks.check_inception, d2lnets.Inception),
         (checks.check_inception, functools.partial(d2lnets.Inception, batch_norm=True)),
         (checks.check_resnet18, d2lnets.resnet18),
-        (checks.check_resnet18, d2l_resnet18),
         (checks.check_resnet18, written(students.RESNET18)),
         (checks.check_resnet18, written(students.RESNET18, students.NORM_ON_SHORTCUT)),
         (checks.check_densenet, d2lnets.densenet),
@@ -89,7 +86,7 @@ def test_a_right_block_passes_in_any_style(check, answer):
         (checks.check_googlenet, written(students.GOOGLENET)),
     ],
 )  # fmt: skip
-def test_the_package_and_its_peers_pass(check, answer):
+def test_the_package_passes(check, answer):
     verdict = check(answer)
     assert verdict.passed, verdict
 
@@ -320,18 +317,6 @@ def test_what_is_compiled_is_judged_as_it_was_written():
     wrong = written(students.RESIDUAL, *students.RESIDUAL_MISTAKES["no last relu"][0])
     verdict = check_residual(lambda *args: torch.compile(wrong(*args)))
     assert verdict.message == check_residual(wrong).message
-
-
-def test_a_lazy_network_of_d2l_that_was_not_run_is_run():
-    class ResNet18(d2l.Classifier):
-        def __init__(self, lr=0.1):
-            super().__init__()
-            self.save_hyperparameters()
-            self.net = d2l_resnet18(run=False)
-
-    net = ResNet18()
-    assert check_resnet18(net).passed and check_resnet18(ResNet18).passed
-    assert isinstance(net.net[0][0], nn.LazyConv2d)
 
 
 def test_global_settings_stay_as_they_were():
