@@ -29,6 +29,7 @@ def trained(recipe, data, **options):
     return d2lnets.fit(net, data, recipe, device="cpu", **options), net
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has Muon since 2.9")
 def test_muon_is_pytorchs_on_matrices():
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(8, 12)), nn.Parameter(torch.randn(20, 5))]
