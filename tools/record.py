@@ -190,7 +190,9 @@ def record(planned, experiment, data, device, out, streams, until=None):
             kinds.add(run["machine"]["device"])
     if len(kinds) > 1:
         kinds = " and ".join(sorted(kinds))
-        sys.exit(f"{out}: what is compared must be made on one kind of machine, not on {kinds}; name another --out")
+        raise ValueError(
+            f"{out}: what is compared must be made on one kind of machine, not on {kinds}; name another --out"
+        )
     waiting = [job for job in planned if key(*job) not in there]
     recorder = Record(experiment, data, device)
     bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)
@@ -233,9 +235,14 @@ def main():
     if options.examples:
         data = data.take(options.examples)
     options.out.mkdir(parents=True, exist_ok=True)
+    refused = []
     for experiment in options.experiments:
         out = options.out / f"{experiment}.jsonl"
-        record(jobs(experiment), experiment, data, device, out, options.streams, until)
+        try:
+            record(jobs(experiment), experiment, data, device, out, options.streams, until)
+        except ValueError as error:
+            refused.append(str(error))  # the others go on
+    sys.exit("\n".join(refused) or None)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,23 @@ def test_a_run_is_recorded_once_with_the_errors_of_every_image(tmp_path):
 def test_another_kind_of_machine_is_refused(tmp_path):
     out = tmp_path / "recipe.jsonl"
     out.write_text((RECORDED / "recipe.jsonl").read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
-    with pytest.raises(SystemExit, match="on one kind of machine, not on NVIDIA H200 and cpu; name another --out"):
+    with pytest.raises(ValueError, match="on one kind of machine, not on NVIDIA H200 and cpu; name another --out"):
         record.record(record.jobs("recipe"), "recipe", None, torch.device("cpu"), out, streams=1)
+
+
+def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatch):
+    recorded = []
+
+    def refuse_the_first(jobs, experiment, *_):
+        if experiment == "recipe":
+            raise ValueError("another kind of machine")
+        recorded.append(experiment)
+
+    monkeypatch.setattr(record, "record", refuse_the_first)
+    monkeypatch.setattr("sys.argv", ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu"])
+    with pytest.raises(SystemExit, match="another kind of machine"):
+        record.main()
+    assert recorded == ["ladder"]
 
 
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
