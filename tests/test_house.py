@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 
 FLOORS = (  # from the ground up; a module may import its own floor and those below
-    ("arguments", "files"),
+    ("arguments", "files", "sight"),
     ("resnet", "densenet", "googlenet", "data"),
     ("networks", "tracing", "imagenet", "export"),
     ("training",),

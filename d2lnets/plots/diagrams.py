@@ -167,7 +167,8 @@ def draw_network(trace: Trace) -> None:
     Height and depth of a box grow with the map's size, width with the channels: both on a root scale,
     or 512 channels of 3x3 would not fit beside one of 96x96.
     """
-    boxes = [_Box("input", trace.input_shape), *(_Box(stage.name, stage.output_shape) for stage in trace)]
+    boxes = [_Box("input", trace.input_shape)]
+    boxes += [_Box(stage.name, stage.output_shape) for stage in trace if stage.output_shape]
     each = math.ceil(len(boxes) / math.ceil(len(boxes) / 7))
     rows = [boxes[i : i + each] for i in range(0, len(boxes), each)]
     tops = [max(box.height + box.depth for box in row) + 1 for row in rows]
