@@ -242,7 +242,8 @@ def main():
             record(jobs(experiment), experiment, data, device, out, options.streams, until)
         except ValueError as error:
             refused.append(str(error))  # the others go on
-    sys.exit("\n".join(refused) or None)
+    if refused:
+        sys.exit("\n".join(refused))
 
 
 if __name__ == "__main__":
