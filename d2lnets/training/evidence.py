@@ -102,7 +102,8 @@ def seeds_needed(deviation: float, difference: float, power: float = 0.8, confid
     while found < power:
         seeds += 1
         bound, shift = stats.t.ppf((1 + confidence) / 2, seeds - 1), abs(difference) / deviation * seeds**0.5
-        found = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
+        with np.errstate(divide="ignore"):  # of which some versions of SciPy warn
+            found = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
     return seeds
 
 
