@@ -180,7 +180,7 @@ def densenet(size, channels, classes, stem, width, growth, blocks, divisor, redu
 
 
 def grid(**choices):
-    common = {"channels": [1, 3], "classes": [6]}
+    common = {"channels": [3], "classes": [6]}
     return [dict(zip((common | choices), values)) for values in product(*(common | choices).values())]
 
 

@@ -10,17 +10,13 @@ import pytest
 from helpers import ROOT, foreign_requests, open_page
 
 PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+DEVICES = {"desktop": (1280, 900, "light"), "phone": (390, 844, "dark")}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(page, size, scheme) for page in PAGES for size in SIZES for scheme in ("light", "dark")],
-    ids="-".join,
-)
+@pytest.fixture(scope="module", params=[(page, device) for page in PAGES for device in DEVICES], ids="-".join)
 def visit(request, browser, site):
-    page_name, size, scheme = request.param
-    width, height = SIZES[size]
+    page_name, device = request.param
+    width, height, scheme = DEVICES[device]
     page = open_page(
         browser,
         f"{site}/{page_name}.html",

@@ -197,7 +197,7 @@ def results(tmp_path_factory):
     (folder / "no notebook.ipynb").write_text("{", encoding="utf-8")
     (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()), encoding="utf-8")
     (folder / "=1+1.ipynb").write_text("[]", encoding="utf-8")
-    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "12")
+    done = run("check_submissions.py", folder, "--limit", "120", "--cell-limit", "8")
     assert done.returncode == 0, done.stderr
     return folder
 
