@@ -36,3 +36,11 @@ def open_page(browser, url, **options):
 def foreign_requests(page, site):
     """What a page asked other hosts for."""
     return {url for url in page.requested if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(site)}
+
+
+def violations(page, place):
+    """What axe finds wrong inside a place of the page; the theme around it is not ours."""
+    page.add_script_tag(path=ROOT / "tools" / "node_modules" / "axe-core" / "axe.min.js")
+    return page.evaluate(
+        "async place => (await axe.run(place)).violations.map(v => [v.id, v.nodes.map(n => n.html)])", place
+    )

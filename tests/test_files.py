@@ -16,7 +16,6 @@ from d2lnets.data import SUBSET
 from d2lnets.export import export
 from d2lnets.files import expanded
 from d2lnets.networks import NETWORKS
-from d2lnets.training import degradation
 from d2lnets.training.bench import Benchmark
 from d2lnets.training.runs import load_all
 
@@ -75,8 +74,6 @@ def test_figures_exports_and_records(home, run, monkeypatch):
     assert (home / "net.onnx").stat().st_size > 1000
     (home / "benchmark.json").write_text('{"rounds": 1}', encoding="utf-8")
     assert Benchmark("~/benchmark.json").results == {"rounds": 1}
-    (home / "degradation.json").write_text("[1]", encoding="utf-8")
-    assert degradation.load("~/degradation.json") == [1]
 
 
 def test_a_photo(home):

@@ -1,10 +1,12 @@
-"""Draw the logo, the favicon and the cover: ``python tools/draw.py`` writes the SVG files into _static.
+"""Draw the logo, the favicon, the cover and the chapters' pictures: ``python tools/draw.py`` writes them into _static.
 
 One idea in three sizes: an input, a block, and the line around it that carries the input past the block.
 The colors are those of the figures (Okabe and Ito), readable on white and on dark.
 """
 
 from pathlib import Path
+
+from matplotlib.textpath import TextPath
 
 from d2lnets.data import CLASSES, SUBSET, load_fashion_mnist
 from d2lnets.plots.style import BLUE, GREEN, ORANGE, PALETTE
@@ -51,8 +53,17 @@ def favicon():
 
 
 def logo():
-    word = f'<text x="66" y="28" font-family="sans-serif" font-size="24" font-weight="700" fill="{BLUE}">d2lnets</text>'
-    return svg(164, 36, "d2lnets", *mark(2, 2), word)
+    outline = TextPath((66, 0), "d2lnets", size=22, prop={"family": "DejaVu Sans", "weight": "bold"})  # in any browser
+    path = "".join(letter + " ".join(f"{n:.1f}" for n in numbers) for letter, numbers in steps(outline))
+    return svg(172, 36, "d2lnets", *mark(2, 2), f'<path d="{path}" fill="{BLUE}"/>')
+
+
+def steps(outline):
+    """The letters and numbers of an SVG path that draws a `TextPath`, its baseline at y = 28."""
+    letters = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}
+    for points, code in outline.iter_segments(curves=True, simplify=False):
+        numbers = [] if code == 79 else [n if i % 2 == 0 else 28 - n for i, n in enumerate(points.tolist())]
+        yield letters[int(code)], numbers
 
 
 def cover():
@@ -109,6 +120,45 @@ def dense_row(y):
     return shapes
 
 
+def thumbnail(title, *shapes):
+    return svg(120, 72, title, *shapes)
+
+
+def thumbnails():
+    """A picture for each idea and each chapter, by file name."""
+    curves = [("M12 14 C40 16 70 40 108 58", ORANGE), ("M12 12 C30 14 92 20 108 50", ORANGE)]
+    curves += [("M12 16 C26 58 60 60 108 61", BLUE), ("M12 18 C24 50 60 58 108 59", BLUE)]
+    stages = [(10, 44, 8), (30, 34, 12), (56, 24, 18), (86, 14, 26)]
+    rows = [(18, 30, 62, GREEN), (32, 44, 78, BLUE), (46, 58, 92, ORANGE), (60, 40, 100, GREY)]
+    wave, funnel = "M10 60 L38 14 L110 60", "M10 8 L52 30 V42 L10 64 Z M110 8 L68 30 V42 L110 64 Z"
+    drawings = {
+        "residual": ("Add", mark(14, 14, 1.6)),
+        "function_classes": ("Four training curves", [line(path, color, 3) for path, color in curves]),
+        "resnet18": ("Stages", [box(x, 36 - h / 2, w, h, BLUE) for x, h, w in stages]),
+        "resnet50": ("A bottleneck", [f'<path d="{funnel}" fill="{BLUE}"/>', box(52, 30, 16, 12, ORANGE, 0)]),
+        "comparison": ("Intervals", [part for y, x, end, color in rows
+                       for part in (line(f"M{x} {y} H{end}", color), dot((x + end) / 2, y, color))]),
+        "training_fast": ("A learning rate that rises and falls", [line(wave, BLUE, 4)]),
+        "beyond": ("Several devices", [box(14 + 34 * i, 12 + 28 * j, 24, 20, (BLUE, ORANGE)[(i + j) % 2])
+                   for i in range(3) for j in range(2)]),
+        "lab": ("A pencil on a grid", [box(14 + 12 * i, 6 + 12 * j, 10, 10, GREY if (i + j) % 3 else GREEN)
+                for i in range(8) for j in range(5)]),
+    }  # fmt: skip
+    four = [line(f"M8 36 C26 36 20 {y} 38 {y} H82 C100 {y} 94 36 112 36", BLUE, 2.5) for y in (9, 27, 45, 63)]
+    four += [
+        box(60 - size / 2, y - size / 2, size, size, BLUE, 1) for y, size in ((9, 8), (27, 12), (45, 16), (63, 12))
+    ]
+    drawings["inception"] = "Take several paths, and join", [*four, dot(112, 36, GREEN)]
+    places = range(14, 120, 23)
+    dense = [line("M6 26 H114", GREY)]
+    for i, start in enumerate(places):
+        for end in places[i + 2 :]:
+            low = 26 + 0.55 * (end - start)
+            dense.append(line(f"M{start} 26 C{start} {low:g} {end} {low:g} {end} 26", ORANGE, 1.5))
+    drawings["dense"] = "Keep everything", [*dense, *(box(x - 7, 19, 14, 14, BLUE) for x in places)]
+    return {name: thumbnail(title, *shapes) for name, (title, shapes) in drawings.items()}
+
+
 def palette():
     """The colours of the figures as variables of style sheets, on light and on dark pages."""
     rules = []
@@ -120,5 +170,7 @@ def palette():
 
 if __name__ == "__main__":
     (STATIC / "palette.css").write_text(palette(), encoding="utf-8")
+    for name, drawing in thumbnails().items():
+        (STATIC / f"idea-{name}.svg").write_text(drawing, encoding="utf-8")
     for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover())):
         (STATIC / f"{name}.svg").write_text(drawing, encoding="utf-8")

@@ -21,7 +21,7 @@ PAGE = re.compile(  # for a browser, not for git
     re.I,
 )
 PLACES = {  # where the address stands
-    "book/*.ipynb": re.compile(r'(?<=REPOSITORY = \\")([^"\\]*)(?=\\")'),
+    "book/**/*.ipynb": re.compile(r'(?<=REPOSITORY = \\")([^"\\]*)(?=\\")'),
     "book/index.md": re.compile(r"(?<=git clone )(\S+|<.*?>)(?= d2lnets-book )"),
     "README.md": re.compile(r"(?<=git clone )(\S+|<.*?>)(?= d2lnets-book )"),
 }

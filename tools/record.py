@@ -100,7 +100,6 @@ WIDTHS = [
 ]
 
 EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets")
-DEGRADATION = replace(degradation.RECIPE, epochs=80)
 
 
 def jobs(experiment):
@@ -111,12 +110,11 @@ def jobs(experiment):
         *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 16)),  # 4 and 8 are among the parts
         *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
     ]
-    deep = ("plain20-thin", "plain56-thin", "resnet20-thin", "resnet56-thin")
     plans = {
         "recipe": (8, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
         "tried": (3, [("fast-resnet", replace(BOOK, **part)) for part in TRIED]),
         "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
-        "degradation": (3, [(name, DEGRADATION) for name in deep]),
+        "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
         "budgets": (3, budgets),
     }
@@ -140,9 +138,7 @@ class Record:
         self.curves = experiment == "degradation"
         self.watch = experiment in ("degradation", "networks")
         if self.curves:
-            splits = data.train[:6000], data.validation, data.test
-            train, validation, test = (degradation.halve(split) for split in splits)
-            data = replace(data, train=train, validation=validation, test=test)
+            data = degradation.halved(data.take(degradation.EXAMPLES))
         self.watched = data.validation[torch.tensor(WATCHED)].to(device)
         self.data = replace(
             data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
@@ -169,7 +165,8 @@ class Record:
             probabilities = self._logits(net, self.watched, recipe)[recipe.flip_test].softmax(1)
             run.epochs[-1]["watched"] = pack((255 * probabilities).round())
         if self.curves:
-            run.epochs[-1]["train_error"] = 1 - evaluate(net, self.data.train, self.device, recipe, 6000).accuracy
+            score = evaluate(net, self.data.train, self.device, recipe, degradation.EXAMPLES)
+            run.epochs[-1]["train_error"] = 1 - score.accuracy
 
     @torch.no_grad()
     def _logits(self, net, split, recipe):

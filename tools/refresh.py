@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from student_edition import name_of
 from tqdm import tqdm
 
 from d2lnets.training.loop import pick_device
@@ -58,10 +59,17 @@ def refresh(path, row):
 
 
 def tidy(notebook):
-    """Take out what kernels and editors leave behind, so that a change reads as a change."""
+    """Take out what kernels and editors leave behind, so that a change reads as a change; figures are not compared."""
     notebook.metadata = METADATA
     for cell in notebook.cells:
         cell.metadata = {name: value for name, value in cell.metadata.items() if name in CELL_METADATA}
+        if draws(cell):
+            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", ()), "nbval-ignore-output"})
+
+
+def draws(cell):
+    """Whether a cell's output is a figure."""
+    return any("image/svg+xml" in output.get("data", {}) for output in cell.get("outputs", ()))
 
 
 def digest(notebook):
@@ -74,7 +82,8 @@ def digest(notebook):
 
 def compared(notebook):
     """The outputs that `make test` compares, and the pictures beside them."""
-    cells = [cell for cell in notebook.cells if "nbval-ignore-output" not in cell.metadata.get("tags", [])]
+    ignored = "nbval-ignore-output"
+    cells = [cell for cell in notebook.cells if draws(cell) or ignored not in cell.metadata.get("tags", [])]
     return [cell.get("outputs") for cell in cells]
 
 
@@ -101,11 +110,11 @@ def page(state):
 
 
 def place_in_the_book(path):
-    return (ROOT / "_toc.yml").read_text(encoding="utf-8").find(f"book/{path.stem}\n")
+    return (ROOT / "_toc.yml").read_text(encoding="utf-8").find(f"book/{name_of(path)}\n")
 
 
 def main(chapters):
-    every = {path.stem: path for path in sorted(BOOK.glob("*.ipynb"), key=place_in_the_book)}
+    every = {name_of(path): path for path in sorted(BOOK.rglob("*.ipynb"), key=place_in_the_book)}
     unknown = [name for name in chapters if name not in every]
     if unknown:
         sys.exit(f"refresh: no chapter {', '.join(unknown)}; there are {', '.join(every)}")

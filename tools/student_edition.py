@@ -12,9 +12,13 @@ WITHOUT = "A hint is folded under each."
 
 
 def chapters():
-    """The notebooks with exercises, by name."""
-    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted(BOOK.glob("*.ipynb"))}
-    return {name: each for name, each in notebooks.items() if any(cell.id == "check-1" for cell in each.cells)}
+    """The notebooks with exercises, by name: ``resnet18``, ``exercises/residual_block_exercises``."""
+    notebooks = {name_of(path): nbformat.read(path, as_version=4) for path in sorted(BOOK.rglob("*.ipynb"))}
+    return {name: each for name, each in notebooks.items() if any(cell.id.startswith("check-") for cell in each.cells)}
+
+
+def name_of(path):
+    return path.relative_to(BOOK).with_suffix("").as_posix()
 
 
 def for_students(notebook):
@@ -33,8 +37,10 @@ def main(folder):
         sys.exit(f"student-edition: {folder} is there already, perhaps with somebody's work; name another: DIR=...")
     folder.mkdir(parents=True)
     for name, notebook in chapters().items():
-        nbformat.write(for_students(notebook), folder / f"{name}.ipynb")
-    print(f"{len(chapters())} chapters are in {folder}")
+        path = folder / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(for_students(notebook), path)
+    print(f"{len(chapters())} notebooks are in {folder}")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ def add_buttons(app, config):
     """Where there is no address, say why in a line, and no more: a warning would end the build, which needs none."""
     url, why = address(app.srcdir)
     if url:
+        owner, name = url.rsplit("/", 2)[1:]
+        config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
         config.html_theme_options |= {
             "repository_url": url,
             "repository_branch": os.environ.get("BOOK_REPO_BRANCH", "main"),

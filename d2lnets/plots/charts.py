@@ -1,108 +1,20 @@
-"""What was measured: curves, scores, maps, images."""
+"""What trainings give: curves, scores and differences, costs, confusions."""
 
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-from torch import nn
 
-from d2lnets.data import CLASSES, Split
-from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure, looks
-from d2lnets.tracing import Trace, show_shape
+from d2lnets.data import CLASSES
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, WIDTH, figure, looks
 from d2lnets.training.evidence import Difference
-from d2lnets.training.loop import eval_mode
 from d2lnets.training.recipe import Recipe
 from d2lnets.training.runs import Run
-
-
-def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.Tensor | None = None) -> None:
-    """The first `count` images of a `Split` with the names of their classes, five in a row.
-
-    Args:
-        taken_for: for each image another class to name, the one that a network gave it.
-    """
-    rows = math.ceil(count / 5)
-    with plt.rc_context(STYLE):
-        _, axes = plt.subplots(rows, 5, figsize=(WIDTH, (1.35 if taken_for is None else 1.6) * rows), squeeze=False)
-        for axis in axes.flat:
-            axis.axis("off")
-        for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
-            axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
-            title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
-            axis.set_title(title, fontsize=9)
-        plt.show()
-
-
-def plot_channels(trace: Trace) -> None:
-    """Channels after every layer of a DenseNet's `Trace`: what entered the block, and what its layers appended."""
-    kept: list[int] = []
-    added, ticks, labels = [], [], []
-    with figure(3.0) as axis:
-        for stage in trace:
-            if len(stage.output_shape) < 3:
-                continue  # the head
-            dense = stage.name.startswith("dense")
-            channels = stage.input_shape[0] if dense else stage.output_shape[0]
-            grown = list(itertools.accumulate(layer.output_shape[0] for layer in stage.inside)) if dense else [0]
-            if dense or not kept:
-                ticks.append(len(kept) + (len(grown) - 1) / 2)
-                labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}")
-            kept += [channels] * len(grown)
-            added += grown
-            axis.text(len(kept) - 1, kept[-1] + added[-1] + 4, kept[-1] + added[-1], ha="center", fontsize=8)
-        places = range(len(kept))
-        axis.bar(places, kept, color=ORANGE + "88", ec=ORANGE, label="left the stem or a transition")
-        axis.bar(places, added, bottom=kept, color=BLUE + "55", ec=BLUE, hatch="///", label="appended by the block")
-        axis.set_xticks(ticks, labels)
-        axis.grid(False, axis="x")
-        axis.set(ylabel="channels", ylim=(0, 1.3 * max(map(sum, zip(kept, added)))))
-        axis.legend(loc="upper left", ncols=2, fontsize=8)
-
-
-def plot_memory(layers: Sequence[int], peaks: Mapping[str, Sequence[float]]) -> None:
-    """Bytes over the number of layers, both on logarithmic scales.
-
-    Args:
-        peaks: for each name in the legend a list of bytes, one for each of `layers`.
-    """
-    with figure(3.0) as axis:
-        for (label, values), (color, line) in zip(peaks.items(), ((ORANGE, "o-"), (BLUE, "s--"), (GREY, ":"))):
-            axis.plot(layers, [value / 1e6 for value in values], line, color=color, ms=5, label=label)
-        axis.set(xscale="log", yscale="log", xlabel="layers in the block", ylabel="memory at its peak, MB")
-        axis.set_xticks(layers, layers)
-        axis.minorticks_off()
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.legend(fontsize=8)
-
-
-def plot_links(panels: Mapping[str, torch.Tensor | Sequence[Sequence[float]]]) -> None:
-    """For each title, a matrix [layer, source] with a number for every link of a dense block; above the diagonal none.
-
-    The sources of a layer are the block's input and the layers before it.
-    """
-    with figure(WIDTH / len(panels) + 0.25, columns=len(panels)) as axes:
-        for axis, (title, values) in zip(axes, panels.items()):
-            count, strongest = len(values), max(values[i][j] for i in range(len(values)) for j in range(i + 1))
-            for i, j in itertools.product(range(count), repeat=2):
-                if j <= i:
-                    strength = max(0.0, float(values[i][j] / strongest))
-                    fill = (*to_rgb(BLUE), 0.75 * strength)
-                    axis.add_patch(Polygon([(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1)], fc=fill, ec=BLUE, lw=0.8))
-                    axis.text(j + 0.5, i + 0.5, f"{values[i][j]:.3f}", ha="center", va="center", fontsize=8)
-            names = [str(i + 1) for i in range(count)]
-            axis.set(xlim=(0, count), ylim=(count, 0), xlabel="source", title=title, aspect="equal")
-            axis.set_xticks([i + 0.5 for i in range(count)], ["input", *names[:-1]])
-            axis.set_yticks([i + 0.5 for i in range(count)], names)
-            axis.grid(False)
-            axis.spines[:].set_visible(False)
-        axes[0].set_ylabel("layer")
 
 
 def plot_runs(recorded: Sequence[Run], live: Run | None = None) -> None:
@@ -149,151 +61,25 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
         axis.legend(loc="lower right", fontsize=8)
 
 
-def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) -> None:
-    """What an image becomes, stage by stage: the first maps that leave each child of `net`, a row a stage.
-
-    A map's numbers are scaled to its own largest magnitude: blue is positive, orange negative, white zero.
+def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
+    """The error on the training images in eval mode, by epoch: the mean over the runs of each network, and the range.
 
     Args:
-        image: (1, C, H, W), as the network gets it.
+        runs: of each network, by one recipe, with a ``train_error`` for every epoch.
     """
-    rows, x = [], image
-    with eval_mode(net), torch.no_grad():
-        for name, stage in net.named_children():
-            x = stage(x)
-            if x.dim() == 4:
-                rows.append((name, x[0]))
-    colors = LinearSegmentedColormap.from_list("signed", [ORANGE, "white", BLUE])
-    with plt.rc_context(STYLE):
-        _, axes = plt.subplots(len(rows), channels + 1, figsize=(WIDTH, 0.72 * len(rows)), squeeze=False)
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            axis.spines[:].set_visible(False)
-        for (name, maps), (label, *cells) in zip(rows, axes):
-            label.text(1, 0.5, f"{name}\n{show_shape(maps.shape)}", ha="right", va="center", fontsize=8)
-            for axis, values in zip(cells, maps.cpu()):
-                most = values.abs().max().clamp(min=1e-6)
-                axis.imshow(values.numpy(), cmap=colors, vmin=-most, vmax=most)
-                axis.spines[:].set(visible=True, color=GREY, lw=0.5)
-        plt.show()
-
-
-def plot_function_classes(
-    x: torch.Tensor, target: torch.Tensor, fits: Mapping[str, torch.Tensor], distances: Mapping[str, Sequence[float]]
-) -> None:
-    """What was measured of growing families of function classes, each drawn in its own line style.
-
-    Args:
-        x, target: the points and the function that was fitted, both of shape (N,).
-        fits: for each family the best function of its third class, of shape (N,).
-        distances: for each family the distances of its classes to the target, in the target's unit.
-    """
-    styles = (("o-", BLUE), ("s--", RED))
-    with figure(2.9, columns=2) as (left, right):
-        left.plot(x, target, color=GREY, lw=4, alpha=0.45, label="$f^*$")
-        for (family, values), (style, color) in zip(fits.items(), styles):
-            left.plot(x, values, style[1:], color=color, label=family)
-        left.set(xlabel="x", ylabel="f(x)", title="best function of $F_3$")
-        left.legend(fontsize=8, loc="upper center")
-        for (family, apart), (style, color) in zip(distances.items(), styles):
-            right.plot(range(1, len(apart) + 1), apart, style, color=color, ms=5, label=family)
-            right.set_xticks(range(1, len(apart) + 1), [f"$F_{k}$" for k in range(1, len(apart) + 1)])
-        right.set(xlabel="function class", ylabel="distance to $f^*$", title="distance", ylim=(0, None))
-        right.legend(fontsize=8)
-
-
-def plot_degradation(runs: Sequence[Mapping[str, Any]], live: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Training error in the degradation experiment, a dot for each seed, and of live runs beside them."""
-    names = list(dict.fromkeys(run["network"] for run in runs))
-    with figure(3.0) as axis:
-        for place, name in enumerate(names):
-            errors = [run["train_error"] for run in runs if run["network"] == name]
-            color, mark, *_ = looks([name])[name]
-            shifts = [0.07 * (i - (len(errors) - 1) / 2) for i in range(len(errors))]
-            axis.plot([place + shift for shift in shifts], errors, mark, color=color, ms=6)
-            for run in live:
-                if run["network"] == name:
-                    axis.plot(place + 0.3, run["train_error"], "s", mec=RED, mfc="none", ms=6)
-        axis.set_xticks(range(len(names)), names)
-        axis.set(ylabel="training error", xlim=(-0.5, len(names) - 0.5), ylim=(0, 1))
-        axis.grid(False, axis="x")
-        for family in ("residual", "plain"):
-            color, mark, *_ = looks([family])[family]
-            axis.plot([], [], mark, color=color, label=f"recorded, {family}")
-        if live:
-            axis.plot([], [], "s", mec=RED, mfc="none", label="live, smaller budget")
-        axis.legend(fontsize=8, loc="upper right")
-
-
-def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> None:
-    """Which pixels of an image one position sees: those that matter are framed, more of the color for more weight.
-
-    Of the image, the part around them is shown.
-
-    Args:
-        image: (H, W).
-        windows: for each title, a tensor (H, W) of how much each pixel matters, 0 for not at all.
-    """
-    around = sum(windows.values(), torch.zeros(())).nonzero()
-    (top, left), (bottom, right) = (around.amin(0) - 5.5).tolist(), (around.amax(0) + 5.5).tolist()
-    with figure(WIDTH / len(windows) + 0.25, columns=len(windows)) as axes:
-        for axis, (title, weights) in zip(axes, windows.items()):
-            axis.imshow(image.numpy(), cmap="gray_r", alpha=0.55)
-            for row, column in weights.nonzero().tolist():
-                color = (*to_rgb(ORANGE), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
-                axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=color, ec=RED, lw=0.7))
-            axis.set_title(title, fontsize=9)
-            axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-            axis.spines[:].set(visible=True, color=GREY, lw=0.5)
-
-
-def plot_gradients(panels: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-    """Norm of the loss's gradient with respect to the weights of each convolution: a panel for each title.
-
-    Args:
-        panels: for each title, for each name in the legend, a tensor (seeds, convolutions) of norms. Drawn are the
-            geometric mean over the seeds, and the range. The same names in all panels, in one order, but a panel
-            may end early.
-    """
-    with figure(3.4, columns=len(panels)) as axes:
-        for axis, (title, series) in zip(axes, panels.items()):
-            styles = looks(series)
-            for name, norms in series.items():
-                color, _, _, line = styles[name]
-                numbers = range(1, norms.shape[1] + 1)
-                axis.plot(numbers, norms.log().mean(0).exp(), color=color, ls=line, label=name)
-                axis.fill_between(numbers, norms.amin(0), norms.amax(0), color=color, alpha=0.2, lw=0)
-            axis.set(title=title, xlabel="convolution, from the input", yscale="log")
-        limits = [axis.get_ylim() for axis in axes]
-        for axis in axes:
-            axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes[0].set_ylabel("norm of the gradient")
-        most = max(axes, key=lambda axis: len(axis.lines))
-        most.figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-
-
-def plot_removals(panels: Mapping[str, tuple[float, Mapping[str, Mapping[str, float]]]]) -> None:
-    """Accuracy of a trained network when one block is taken out: a panel for each network.
-
-    Args:
-        panels: for each title, a pair: the accuracy of the whole network, and for each name in the legend, the
-            accuracy by the block that is missing.
-    """
-    styles = list(zip((ORANGE, BLUE), ("//", "")))
-    with figure(3.5, columns=len(panels)) as axes:
-        for axis, (title, (whole, series)) in zip(axes, panels.items()):
-            width = 0.8 / len(series)
-            for i, ((name, values), (color, hatch)) in enumerate(zip(series.items(), styles)):
-                places = [place + (i - (len(series) - 1) / 2) * width for place in range(len(values))]
-                axis.bar(places, values.values(), width, fc=color + "aa", ec=color, hatch=hatch, label=name)
-            axis.set_xticks(range(len(values)), values, rotation=45, ha="right", fontsize=8)
-            axis.axhline(whole, color="black", lw=1.2, label="no block missing")
-            axis.axhline(0.1, color=RED, lw=1.2, ls=":", label="chance, 10 classes")
-            axis.set(title=title, xlabel="missing block", ylim=(0, 1))
-            axis.grid(False, axis="x")
-        axes[0].set_ylabel("accuracy")
-        axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    styles = looks(runs)
+    with figure(3.2) as axis:
+        for name, each in runs.items():
+            color, _, _, line = styles[name]
+            errors = torch.tensor([[epoch["train_error"] for epoch in run.epochs] for run in each])
+            epochs = range(1, errors.shape[1] + 1)
+            axis.fill_between(epochs, errors.amin(0), errors.amax(0), color=color, alpha=0.2, lw=0)
+            axis.plot(epochs, errors.mean(0), color=color, ls=line, label=name)
+        peak = runs[name][0].recipe["warmup"] * len(epochs)
+        axis.axvline(peak, color=GREY, lw=1, ls=":")
+        axis.text(peak, 0.98, " highest learning rate", transform=axis.get_xaxis_transform(), va="top", color=GREY)
+        axis.set(xlabel="epoch", ylabel="training error", xlim=(0, len(epochs)), ylim=(0, None))
+        axis.legend(fontsize=8)
 
 
 def plot_losses(runs: Mapping[str, Run], level: float | None = None, label: str = "") -> None:
@@ -414,8 +200,7 @@ def plot_costs(
     """
     rows = math.ceil(len(costs) / 2)
     styles = looks(scores)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.3 * rows + 0.7), sharey=True, squeeze=False)
+    with figure(2.3 * rows + 0.7, 2, rows, sharey=True, squeeze=False) as axes:
         for axis, (name, of) in zip(axes.flat, costs.items()):
             for network, values in scores.items():
                 color, mark, fill, _ = styles[network]
@@ -429,8 +214,9 @@ def plot_costs(
             axis.xaxis.set_minor_locator(NullLocator())
         for row in axes:
             row[0].set_ylabel(label)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-        plt.show()
+        axes[0, 0].figure.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
+        )
 
 
 def plot_confusion(counts: torch.Tensor) -> None:
@@ -441,13 +227,14 @@ def plot_confusion(counts: torch.Tensor) -> None:
     """
     shares = 100 * counts / counts.sum(1, keepdim=True)
     with figure(WIDTH) as axis:
-        axis.imshow(shares.fill_diagonal_(0).numpy(), cmap=LinearSegmentedColormap.from_list("", ["white", BLUE]))
+        most = shares.fill_diagonal_(0).max().item()
         for row, column in itertools.product(range(10), repeat=2):
             share = shares[row, column].item()
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=(*to_rgb(BLUE), share / most), ec="none"))
             if share >= 0.5:
-                dark = share > shares.max().item() / 2
+                dark = share > most / 2
                 axis.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if dark else "black")
         axis.set_xticks(range(10), CLASSES, rotation=45, ha="right")
         axis.set_yticks(range(10), CLASSES)
-        axis.set(xlabel="taken for", ylabel="class")
+        axis.set(xlabel="taken for", ylabel="class", xlim=(-0.5, 9.5), ylim=(9.5, -0.5), aspect="equal")
         axis.grid(False)

@@ -3,10 +3,9 @@
 import itertools
 import math
 
-import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, WIDTH, figure
+from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, figure
 from d2lnets.tracing import Trace, show_shape
 
 
@@ -174,10 +173,8 @@ def draw_network(trace: Trace) -> None:
     tops = [max(box.height + box.depth for box in row) + 1 for row in rows]
     width = max(sum(box.slot for box in row) for row in rows)
     height = sum(top + 6 for top in tops)  # 6 below for the labels
-    with plt.rc_context(STYLE):
-        _, axes = plt.subplots(
-            len(rows), figsize=(WIDTH, WIDTH * height / width), height_ratios=[top + 6 for top in tops], squeeze=False
-        )
+    ratios = [top + 6 for top in tops]
+    with figure(WIDTH * height / width, 1, len(rows), height_ratios=ratios, squeeze=False) as axes:
         for axis, row, top in zip(axes.flat, rows, tops):
             axis.axis("off")
             axis.set(xlim=(0, width), ylim=(-6, top))
@@ -185,7 +182,6 @@ def draw_network(trace: Trace) -> None:
             for box in row:
                 box.draw(axis, left)
                 left += box.slot
-        plt.show()
 
 
 class _Box:

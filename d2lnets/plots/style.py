@@ -4,13 +4,17 @@ Narrow enough for a phone, the colour-blind safe palette of Okabe and Ito, and d
 too, so that figures survive black-and-white print.
 """
 
+import io
 import itertools
+import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from d2lnets.files import expanded
 
@@ -40,6 +44,8 @@ STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text, in the font of the page
+    "svg.hashsalt": "d2lnets",  # the same file again
 }
 
 
@@ -70,13 +76,56 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def figure(height: float, columns: int = 1, path: Path | str | None = None) -> Iterator[Any]:
-    """A figure in the book's style, `height` inches high; shown or, with a path, saved after the ``with`` block."""
+def figure(
+    height: float, columns: int = 1, rows: int = 1, path: Path | str | None = None, **grid: Any
+) -> Iterator[Any]:
+    """A figure in the book's style, `height` inches high; shown or, with a path, saved after the ``with`` block.
+
+    Args:
+        grid: more arguments of `matplotlib.pyplot.subplots`.
+    """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height))
+        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **grid)
         yield axes
-        if path is None:
-            plt.show()
-        else:
+        if path is not None:
             figure.savefig(expanded(path))
             plt.close(figure)
+        elif "inline" in plt.get_backend():
+            show_vectors(figure)
+        else:
+            plt.show()
+
+
+def show_vectors(figure: Figure) -> None:
+    """Show a figure in a notebook as vector graphics, and say in it where its panels lie, for pages to stack them."""
+    from IPython.display import display
+
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Description": json.dumps(panels(figure))})
+    plt.close(figure)
+    svg = text.getvalue()
+    display({"image/svg+xml": shorten(svg[svg.index("<svg") :]), "text/plain": "<Figure>"}, raw=True)
+
+
+def shorten(svg: str) -> str:
+    """The same picture with coordinates to a hundredth of a point; what it says stays."""
+
+    def short(tag: re.Match[str]) -> str:
+        return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
+
+    return re.sub(r"<[^!?][^>]*>", short, svg)
+
+
+def panels(figure: Figure) -> list[list[int]]:
+    """Left, top, width and height in points of up to four panels, and of the legend; none of a single panel."""
+    if not 2 <= len(figure.axes) <= 4:
+        return []
+    figure.canvas.draw()
+    boxes = [axis.get_tightbbox() for axis in figure.axes] + [legend.get_window_extent() for legend in figure.legends]
+    extents = [list(box.extents) for box in boxes if box]
+    for left, right in itertools.permutations(extents, 2):
+        same_row = left[1] < right[3] and right[1] < left[3]
+        if same_row and left[0] < right[0] < left[2]:  # a corner of one reaches into the other
+            left[2] = right[0] = (left[2] + right[0]) / 2
+    scale, top = 72 / figure.dpi, figure.bbox.height
+    return [[round(scale * each) for each in (x0, top - y1, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in extents]

@@ -145,7 +145,8 @@ class Benchmark:
             ]
             for name, result in group.items()
         ]
-        return Table(["", "images/s", "range", "CPU-ms an image", "time, fastest 1"], rows, ["", ">", ">", ">", ">"])
+        headers = ["program", "images/s", "range", "CPU-ms an image", "time, fastest 1"]
+        return Table(headers, rows, ["", ">", ">", ">", ">"])
 
     def peak(self) -> Table:
         """The part of the fastest convolution's operations a second that training steps reach."""

@@ -22,10 +22,10 @@ import pytest
 import yaml
 from filelock import FileLock
 from helpers import ROOT, lacking
-from student_edition import chapters
+from student_edition import chapters, name_of
 
 NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__")
-CHAPTERS = sorted((path.stem for path in (ROOT / "book").glob("*.ipynb")), key=lambda name: name != "densenet")
+CHAPTERS = sorted(map(name_of, (ROOT / "book").rglob("*.ipynb")), key=lambda name: name != "densenet")
 RUNTIMES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtimes").glob("*.txt")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -111,7 +111,7 @@ def test_every_runtime_is_tried_every_week():
 
 
 def test_the_set_up_cell_is_the_same_everywhere():
-    notebooks = [nbformat.read(path, as_version=4) for path in (ROOT / "book").glob("*.ipynb")]
+    notebooks = [nbformat.read(path, as_version=4) for path in (ROOT / "book").rglob("*.ipynb")]
     firsts = [next(cell for cell in notebook.cells if cell.cell_type == "code") for notebook in notebooks]
     assert {cell.id for cell in firsts} == {"colab"} and len({cell.source for cell in firsts}) == 1
 
@@ -168,7 +168,7 @@ def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
         *setup.metadata.get("tags", []),
         "nbval-ignore-output",
     ]  # names the GPU there
-    nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    nbformat.write(notebook, tmp_path / "chapter.ipynb")
     command = [python, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
     environment = os.environ | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     environment.pop("PYTEST_ADDOPTS", None)

@@ -8,7 +8,7 @@ from itertools import product
 import lab
 import pytest
 import torch
-from helpers import HTML, ROOT, foreign_requests, open_page
+from helpers import HTML, foreign_requests, open_page, violations
 from torch import nn
 
 import d2lnets
@@ -363,26 +363,20 @@ def test_other_pages_load_nothing_of_the_lab():
     with_lab = {
         path.stem for path in (HTML / "book").glob("*.html") if "lab/main.js" in path.read_text(encoding="utf-8")
     }
-    assert with_lab == {"lab", "residual_block", "googlenet", "resnet18"}
+    assert with_lab == {"index", "lab", "residual_block", "googlenet", "resnet18"}
 
 
 # For all
 
 
-def violations(page):
-    """What axe finds wrong inside the benches; the theme around them is not ours."""
-    page.add_script_tag(path=ROOT / "tools" / "node_modules" / "axe-core" / "axe.min.js")
-    return page.evaluate("async () => (await axe.run('.lab')).violations.map(v => [v.id, v.nodes.map(n => n.html)])")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_benches(browser, site, scheme):
     page = open_page(browser, f"{site}/book/lab.html", color_scheme=scheme)
-    assert violations(page) == []
+    assert violations(page, ".lab") == []
     wait_for_text(start(page, "look"), "The label")
     wait_for_text(start(page, "take-out"), "all blocks in: ")
     page.locator("[data-bench=take-out] summary").click()
-    assert violations(page) == []
+    assert violations(page, ".lab") == []
     page.close()
 
 

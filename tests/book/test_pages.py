@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import matplotlib
 import pytest
-from helpers import ROOT, foreign_requests, open_page
+from helpers import ROOT, foreign_requests, open_page, violations
 
-PAGES = re.findall(r"book/\w+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 DEVICES = {"desktop": (1280, 900, "light"), "phone": (390, 844, "dark")}
 
 
@@ -56,6 +56,13 @@ def test_figures_have_alternative_text_and_load(visit):
     assert all(len(alt) > 20 and "_images" not in alt and width > 0 for _, alt, width in images), images
     if (ROOT / f"{page_of(visit)}.ipynb").exists() and "benchmarks" not in visit.url:
         assert images
+
+
+def test_axe_finds_nothing_folded_or_open(visit):
+    assert violations(visit, "article") == []
+    visit.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    assert violations(visit, "article") == []
+    visit.evaluate("document.querySelectorAll('details').forEach(each => { each.open = false })")
 
 
 def test_formulas_are_set(visit):

@@ -10,7 +10,11 @@ from d2lnets.checks import check_exercise
 from d2lnets.checks.exercises import EXERCISES
 from d2lnets.checks.values import agree, plain
 
-CHAPTERS = chapters()
+NOTEBOOKS = chapters()
+CHAPTERS = {name: each for name, each in NOTEBOOKS.items() if "/" not in name}  # each with the cells of its companion
+for name, companion in NOTEBOOKS.items():
+    if "/" in name:
+        CHAPTERS[name.removeprefix("exercises/").removesuffix("_exercises")].cells += companion.cells
 NUMBERS = {
     name: sorted(int(cell.id[6:]) for cell in notebook.cells if cell.id.startswith("check-"))
     for name, notebook in CHAPTERS.items()

@@ -12,8 +12,10 @@ import torch
 import d2lnets
 from d2lnets import plots
 from d2lnets.data import SUBSET
+from d2lnets.plots import style
 from d2lnets.plots.style import BLUE, GREY, looks
 from d2lnets.training.evidence import paired
+from d2lnets.training.runs import load_experiment
 
 
 @pytest.fixture
@@ -166,12 +168,11 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
 
 
-def test_degradation_has_a_mark_for_each_run(drawn):
-    runs = [{"network": name, "train_error": 0.1} for name in ("plain-20", "ResNet-20") for _ in range(3)]
-    axis = drawn(plots.plot_degradation, runs, runs[:1]).axes[0]
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["plain-20", "ResNet-20"]
-    assert sum(len(line.get_xdata()) for line in axis.lines) == 7
-    assert len(axis.get_legend().get_texts()) == 3
+def test_training_errors_are_a_line_for_each_network_and_the_peak_of_the_rate(drawn):
+    axis = drawn(plots.plot_training_errors, {n: r for (n, _), r in load_experiment("degradation").items()}).axes[0]
+    *networks, peak = axis.lines
+    assert len(networks) == len(axis.collections) == len(axis.get_legend().get_texts()) == 4
+    assert all(len(line.get_xdata()) == 80 for line in networks) and set(peak.get_xdata()) == {20}
 
 
 def test_the_inception_block_joins_four_paths(drawn):
@@ -237,6 +238,8 @@ def test_the_drawings_of_the_book_are_what_their_code_draws():
 
     for name in ("favicon", "logo", "cover"):
         assert (draw.STATIC / f"{name}.svg").read_text(encoding="utf-8") == getattr(draw, name)()
+    for name, drawing in draw.thumbnails().items():
+        assert (draw.STATIC / f"idea-{name}.svg").read_text(encoding="utf-8") == drawing
     assert (draw.STATIC / "palette.css").read_text(encoding="utf-8") == draw.palette()
     sheets = [path for path in draw.STATIC.rglob("*.css") if path.name != "palette.css" and "built" not in path.parts]
     own = [path for path in sheets if re.search("#[0-9a-f]{6}", path.read_text(encoding="utf-8"))]
@@ -321,3 +324,26 @@ def test_scores_of_networks_have_the_looks_of_their_families(drawn):
     (axis,) = drawn(plots.plot_scores, {"plain20": [0.9], "resnet20": [0.92], "mirroring": [0.91]}).axes
     colors = [line.get_color() for line in axis.lines[::2]]
     assert colors == [looks([name])[name].color for name in ("plain20", "resnet20")] + [colors[0]]
+
+
+def test_a_shortened_picture_says_the_same():
+    svg = '<svg><!-- 0.9264 --><path d="M 1.23456 7 L 10.5 0.0004"/><text x="1.999">0.9264</text></svg>'
+    short = '<svg><!-- 0.9264 --><path d="M 1.23 7 L 10.5 0.00"/><text x="2.00">0.9264</text></svg>'
+    assert style.shorten(svg) == short
+
+
+def test_panels_are_found_where_they_are(drawn):
+    figure = drawn(plots.draw_residual)
+    (left, right) = style.panels(figure)
+    assert left[0] + left[2] <= right[0] + 1 and all(x >= 0 and x + w <= 404 for x, _, w, _ in (left, right))
+    assert style.panels(drawn(plots.draw_inception)) == []
+
+
+def test_a_figure_in_a_notebook_is_vectors_in_the_same_bytes(monkeypatch):
+    monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    for _ in range(2):
+        plots.draw_inception()
+    first, again = (data["image/svg+xml"] for data in shown)
+    assert first == again and first.startswith("<svg") and "<text" in first and "<dc:date>" not in first

@@ -75,7 +75,8 @@ def test_tools_and_package_work_in_a_locale_of_ascii(tmp_path):
 import locale, warnings
 from pathlib import Path
 import fork, refresh, student_edition, d2lnets
-from d2lnets.training import bench, degradation
+from d2lnets.training import bench
+from d2lnets.training.runs import load_experiment
 assert locale.getpreferredencoding(False) != "UTF-8", locale.getpreferredencoding(False)
 warnings.simplefilter("error", EncodingWarning)
 here = Path({str(tmp_path)!r})
@@ -83,7 +84,8 @@ assert fork.fork("https://github.com/you/course", here) > 10
 assert set(fork.addresses(here).values()) == {{"https://github.com/you/course"}}
 assert any("\\xd7" in name for name in bench.Benchmark().results)  # as in 28\\xd728
 student_edition.main(here / "handout")
-assert d2lnets.load_runs("resnet20") and degradation.load()["runs"] and refresh.place_in_the_book(here / "resnet18") > 0
+assert d2lnets.load_runs("resnet20") and load_experiment("degradation")
+assert refresh.place_in_the_book(here / "resnet18") > 0
 """
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "tools")}
     before = (tmp_path / "book" / "googlenet.ipynb").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from d2lnets.checks.exercises.exercise import Exercise, expect, numbers
-from d2lnets.training import degradation
+from d2lnets.training.runs import load_experiment
 
 POINTS = torch.linspace(0, 1, 1001, dtype=torch.float64)
 TARGET = (2 * POINTS - 1).abs() + 0.2 * torch.sin(9 * POINTS)
@@ -69,17 +69,17 @@ def judge_two_convolutions(convs: Any) -> None:
     expect(between <= 16, few, hint="Which of them carry the same numbers as others?")
 
 
-def degradation_means(network: str, *errors: str) -> list[float]:
-    """Mean over the recorded seeds."""
-    runs = [run for run in degradation.load()["runs"] if run["network"] == network]
-    return [sum(run[error] for run in runs) / len(runs) for error in errors]
+def recorded_errors(network: str = "plain56-thin", epoch: int = 20) -> list[float]:
+    """After that epoch, means over the recorded seeds: the error in training mode, in eval mode, on other images."""
+    runs = [run for (name, _), each in load_experiment("degradation").items() if name == network for run in each]
+    epochs = [run.epochs[epoch - 1] for run in runs]
+    errors = [(1 - e["train_accuracy"], e["train_error"], 1 - e["validation_accuracy"]) for e in epochs]
+    return [sum(each) / len(each) for each in zip(*errors)]
 
 
-def answers_to_skeptics(
-    network: str = "plain56-thin", first: str = "last_epoch_error", second: str = "test_error"
-) -> list[float]:
-    seen, trained, test = degradation_means(network, first, "train_error", second)
-    return [seen, test - trained]
+def answers_to_skeptics(network: str = "plain56-thin", epoch: int = 20) -> list[float]:
+    batches, trained, others = recorded_errors(network, epoch)
+    return [batches, others - trained]
 
 
 def judge_random_kinks(counts: Any) -> None:
@@ -138,21 +138,27 @@ FUNCTION_CLASSES = {
     4: Exercise(
         answers_to_skeptics,
         hint="Which error does without the running averages? Which two are far apart in an overfitted network?",
-        note="With the batch's own mean and variance plain56-thin errs as much, so the running averages are not to "
-        "blame. And an overfitted network errs far less on the training images than on others; this one does not.",
+        note="The running averages, at a high learning rate, are a part of it: with the batch's own mean and variance "
+        "plain56-thin errs less, but still far more than plain20-thin. And an overfitted network errs far less on the "
+        "training images than on others; this one does not.",
         mistakes={
             "the first is train_error, which is measured with the running averages, as that skeptic says": lambda: [
-                *degradation_means("plain56-thin", "train_error"),
+                recorded_errors()[1],
                 answers_to_skeptics()[1],
             ],
-            "the training error minus the test error is returned": lambda: [
+            "the first is an accuracy, not an error": lambda: [1 - recorded_errors()[0], answers_to_skeptics()[1]],
+            "the training error minus the validation error is returned": lambda: [
                 answers_to_skeptics()[0],
                 -answers_to_skeptics()[1],
             ],
-            "the second is the test error alone": lambda: degradation_means(
-                "plain56-thin", "last_epoch_error", "test_error"
-            ),
+            "the second is the validation error alone": lambda: recorded_errors()[::2],
+            "the second compares with the error of the batches, not with train_error": lambda: [
+                recorded_errors()[0],
+                recorded_errors()[2] - recorded_errors()[0],
+            ],
             "they are in the other order": lambda: answers_to_skeptics()[::-1],
+            "they are of the last epoch": lambda: answers_to_skeptics(epoch=80),
+            "they are of epoch 21: counted from 0, epoch 20 has the index 19": lambda: answers_to_skeptics(epoch=21),
             "the runs of plain20-thin are averaged": lambda: answers_to_skeptics("plain20-thin"),
         },
         tolerance=6e-4,

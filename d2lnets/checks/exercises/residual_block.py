@@ -103,20 +103,17 @@ def judge_grown_and_small(nets: Any) -> None:
     expect(same, "The two networks do not give the same logits.", cause, hint)
 
 
-def judge_default_start(norms: Any) -> None:
+def judge_small_branches(norms: Any) -> None:
     norms = numbers(norms, 55, "one for each convolution")
-    what = f"Norms between {norms.min():.0e} and {norms.max():.0e} came; far smaller ones were expected."
+    what = f"Norms between {norms.min():.0e} and {norms.max():.0e} came; all are to lie between 0.01 and 10."
     causes = (
-        (norms.min() > 100, "the network has shortcuts"),
-        (norms.max() > 1, "batch norm is still there"),
-        (norms.max() > 5e-3, "the network has shortcuts"),
-        (
-            norms.max() > 1e-20,
-            "the weights are still He's: reset_parameters was not called, or not for all convolutions",
-        ),
+        (norms.max() > 10, "the branches are not scaled, or too little"),
+        (norms.max() < 0.01, "the network has no shortcuts"),
+        (norms.min() < 0.01, "the factor is too small"),
+        (norms.max() / norms.min() < 6, "batch norm is still there"),
     )
     for holds, cause in causes:
-        expect(not holds, what, cause, "bare makes the network; then go through net.modules().")
+        expect(not holds, what, cause, "Print the names of the layers that you scale; there are 27.")
 
 
 def judge_changes(changes: Any) -> None:
@@ -173,17 +170,10 @@ RESIDUAL_BLOCK = {
             "the numbers of branches are counted, not the terms": lambda n, least, most: (most - least + 1) / (n + 1),
         },
     ),
-    3: Exercise(
+    4: Exercise(
         None,
         judge=judge_grown_and_small,
         note="Of the large one, the layers outside the blocks are all that is left.",
-    ),
-    4: Exercise(
-        None,
-        judge=judge_default_start,
-        note="They are tiny, and alike everywhere: the gradient at a weight is what comes in times what comes back, "
-        "and each layer shrinks both.",
-        limit=60,
     ),
     5: Exercise(
         None,
@@ -193,6 +183,12 @@ RESIDUAL_BLOCK = {
         limit=60,
     ),
     6: Exercise(
+        None,
+        judge=judge_small_branches,
+        note="Every branch adds a small part of what comes along the shortcut, and nothing explodes.",
+        limit=60,
+    ),
+    7: Exercise(
         None,
         judge=judge_losing_blocks,
         note="One block can go for almost nothing. Without two, about every third answer is wrong.",

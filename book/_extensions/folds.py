@@ -1,0 +1,55 @@
+"""What a page folds or leaves out of a notebook: the imports are a fold, and calls that only draw show the figure.
+
+And what screen readers are told: a fold is called what it says, not "Toggle hidden content" as by myst-nb, and the
+list of references has no roles that the standard gave up.
+"""
+
+import ast
+import json
+import re
+
+IMPORTS = {"code_prompt_show": "Imports", "code_prompt_hide": "Hide the imports"}
+
+
+def only_draws(source):
+    """Whether the code of a cell is calls of `plots`, and nothing else."""
+    statements = ast.parse(source).body
+    return bool(statements) and all(
+        isinstance(each, ast.Expr)
+        and isinstance(each.value, ast.Call)
+        and isinstance(each.value.func, ast.Attribute)
+        and isinstance(each.value.func.value, ast.Name)
+        and each.value.func.value.id == "plots"
+        for each in statements
+    )
+
+
+def fold(app, name, source):
+    if not app.env.doc2path(name).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].setdefault("tags", [])
+        if cell["id"] == "setup":
+            tags.append("hide-input")
+            cell["metadata"]["mystnb"] = IMPORTS
+        elif cell["cell_type"] == "code" and only_draws("".join(cell["source"])):
+            tags.append("remove-input")
+    source[0] = json.dumps(notebook)
+
+
+ROLES = re.compile(
+    r'(?<=<summary) aria-label="Toggle hidden content"|(?<=<div) role="list"(?= class="citation-list")'
+    r'| role="doc-biblioentry"'
+)
+
+
+def clear_roles(app, pagename, templatename, context, doctree):
+    if "body" in context:
+        context["body"] = ROLES.sub("", context["body"])
+
+
+def setup(app):
+    app.connect("source-read", fold)
+    app.connect("html-page-context", clear_roles)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

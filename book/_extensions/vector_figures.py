@@ -1,0 +1,72 @@
+"""The figures of the notebooks as parts of the page: its fonts, its colours by day and by night, panels that stack.
+
+A notebook stores a figure as vector graphics in black, white and the colours of `d2lnets.plots.style`, and in its
+description where its panels lie. Here black, white and the palette become variables of the style sheets.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from d2lnets.plots.style import PALETTE
+
+IMAGE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([^"/]+\.svg)")[^>]*/?>')
+ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+COLORS = {light: f"var(--{name})" for name, (light, _) in PALETTE.items()} | {
+    "#000000": "currentColor",
+    "black": "currentColor",
+    "#ffffff": "var(--paper)",
+    "white": "var(--paper)",
+    "#b0b0b0": "var(--grid)",
+}
+COLOR = re.compile(rf"(fill|stroke): ({'|'.join(COLORS)})\b")
+FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
+FONT = re.compile(r"(font: [^'\"]*?)'[^;\"]*")
+
+
+def inline(svg, number, image):
+    """The graphics to put into a page in place of an image.
+
+    Args:
+        svg: its text.
+        number: of the figure on the page, so that names in it stay apart.
+        image: the tag ``<img ...>``.
+    """
+    attributes = dict(ATTRIBUTE.findall(image))
+    described = re.search(r"<dc:description>(.*?)</dc:description>", svg, re.DOTALL)
+    panels = json.loads(described[1]) if described else []
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\b(id=")', rf"\1f{number}-", svg)
+    svg = re.sub(r'((?:href=")#|url\(#)', rf"\1f{number}-", svg)
+    svg = COLOR.sub(lambda found: f"{found[1]}: {COLORS[found[2]]}", svg)
+    svg = FONT.sub(r"\1var(--pst-font-family-base)", FAMILY.sub("", svg))
+    head, body = re.match(r"<svg ([^>]*)>(.*)</svg>", svg, re.DOTALL).groups()
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups()
+    label = f'role="img" aria-label="{attributes.get("alt", "")}"'
+    group = f'<g id="f{number}" fill="currentColor">{body}</g>'
+    whole = f'<svg class="whole" viewBox="0 0 {width} {height}" {label}>{group}</svg>'
+    stack = "".join(
+        f'<svg viewBox="{" ".join(map(str, panel))}" style="max-width: {1.6 * panel[2]:.0f}px" aria-hidden="true">'
+        f'<use href="#f{number}"/></svg>'
+        for panel in panels
+    )
+    classes = f"vector {attributes.get('class', '')}"
+    return f'<div class="{classes}{" stacks" if stack else ""}">{whole}{stack and f"<div>{stack}</div>"}</div>'
+
+
+def inline_all(app, pagename, templatename, context, doctree):
+    if "body" not in context:
+        return
+    files = {name: Path(path) for path, name in getattr(app.builder, "images", {}).items()}
+    numbers = iter(range(1, 1000))
+
+    def replace(found):
+        path = Path(app.srcdir, files[found[1]])
+        return inline(path.read_text(encoding="utf-8"), next(numbers), found[0])
+
+    context["body"] = IMAGE.sub(replace, context["body"])
+
+
+def setup(app):
+    app.connect("html-page-context", inline_all)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

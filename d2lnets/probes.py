@@ -1,0 +1,119 @@
+"""Looking into networks: what comes back through them, along which paths, and how the loss lies around their weights.
+
+Works on the plain and residual networks of `d2lnets.cifar_resnet`, whose blocks end with ``bn2`` before the addition.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d2lnets.resnet import CifarBlock
+from d2lnets.training.loop import eval_mode
+
+
+def convolution_gradients(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The norm of the loss's gradient at the weights of each convolution, from the input on: (convolutions,)."""
+    loss = F.cross_entropy(net(images), labels)
+    weights = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
+    return torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)])
+
+
+def without_batch_norm(net: nn.Module) -> nn.Module:
+    """A copy of the network in which every batch norm passes on what it gets."""
+    net = copy.deepcopy(net)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+    return net
+
+
+@contextmanager
+def scaled_branches(net: nn.Module, factor: float) -> Iterator[None]:
+    """What the network computes stays; what comes back through the branch of each block is multiplied by `factor`."""
+
+    def scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return output.detach() + factor * (output - output.detach())
+
+    hooks = [block.bn2.register_forward_hook(scale) for block in net.modules() if isinstance(block, CifarBlock)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def path_gradients(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The gradient at the image by the length of the paths on which it comes back (Veit et al. 2016, Sec. 4.3).
+
+    With n blocks there are 2^n paths; those of length k go through the branch of k blocks, and along the shortcut of
+    the others. With all branches' derivatives multiplied by t, the gradient is a polynomial in t, and what comes along
+    the paths of length k is its coefficient of t^k: n + 1 passes instead of 2^n.
+
+    Returns:
+        (n + 1, N, C, H, W), in 64 bits; the sum over the lengths is the gradient.
+    """
+    net, images = copy.deepcopy(net).double(), images.double().requires_grad_()
+    count = sum(isinstance(block, CifarBlock) for block in net.modules())
+    factors = torch.cos(torch.pi * (torch.arange(count + 1, dtype=torch.float64) + 0.5) / (count + 1))
+    gradients: list[Tensor] = []
+    for factor in factors.tolist():
+        with scaled_branches(net, factor):
+            gradients += torch.autograd.grad(F.cross_entropy(net(images), labels, reduction="sum"), images)
+    powers = factors[:, None] ** torch.arange(count + 1)
+    return torch.linalg.solve(powers, torch.stack(gradients).flatten(1)).unflatten(1, images.shape)
+
+
+@torch.no_grad()
+def loss_slice(net: nn.Module, images: Tensor, labels: Tensor, steps: Sequence[float], seed: int = 0) -> Tensor:
+    """The loss on a straight line through the weights, `steps` along a random direction: (steps,).
+
+    The direction is drawn anew for each kernel and scaled to the kernel's norm (filter normalisation, Li et al. 2018,
+    Sec. 4), so that networks can be compared: a step of 1 changes every kernel by as much as it holds. What has one
+    dimension, as batch norm's scale and shift, stays. Batch norm uses the statistics of `images`.
+    """
+    net = copy.deepcopy(net).train()
+    generator = torch.Generator().manual_seed(seed)
+    moved = [(weight, weight.clone()) for weight in net.parameters() if weight.dim() > 1]
+    directions = []
+    for _, start in moved:
+        drawn = torch.randn(start.shape, generator=generator).to(start)
+        size = [len(start)] + [1] * (start.dim() - 1)
+        directions.append(drawn * (start.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)).view(size))
+    losses = []
+    for step in steps:
+        for (weight, start), direction in zip(moved, directions):
+            weight.copy_(start + step * direction)
+        losses.append(F.cross_entropy(net(images), labels))
+    return torch.stack(losses)
+
+
+def neighbour_likeness(net: nn.Module, start: Tensor, end: Tensor, points: int = 65, seed: int = 0) -> float:
+    """How alike the gradients at nearby images are (Balduzzi et al. 2017): the mean cosine of neighbours on a line.
+
+    Args:
+        start, end: the images at its ends, (C, H, W).
+        points: how many images lie on the line, evenly spaced, the ends included.
+        seed: of the weights of the sum of logits whose gradient is taken.
+    """
+    part = torch.linspace(0, 1, points).view(-1, 1, 1, 1).to(start)
+    images = torch.lerp(start, end, part).requires_grad_()
+    with eval_mode(net):
+        logits = net(images)
+    weights = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed)).to(start)
+    (gradients,) = torch.autograd.grad((logits @ weights).sum(), images)
+    return F.cosine_similarity(gradients[1:].flatten(1), gradients[:-1].flatten(1)).mean().item()
+
+
+@torch.no_grad()
+def measure_statistics(net: nn.Module, images: Tensor) -> nn.Module:
+    """Replace batch norm's running statistics, in place, by those of `images`; the network in eval mode."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the last batch counts, and no other
+    net.train()(images)
+    return net.eval()

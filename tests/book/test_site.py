@@ -1,0 +1,70 @@
+"""What the site has around its pages: descriptions, entrance, icons, and little to load."""
+
+import gzip
+import re
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from helpers import HTML, ROOT, open_page
+
+sys.path.insert(0, str(ROOT / "book" / "_extensions"))
+import whole_site
+
+PAGES = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+
+
+def text_of(name):
+    path = HTML / name
+    if not path.exists():
+        pytest.skip("the book is not built: make book")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_a_description_of_its_own(name):
+    description = re.search(r'<meta name="description" content="([^"]+)">', text_of(f"{name}.html"))[1]
+    assert 20 < len(description) < 700 and "&lt;" not in description
+    assert f'<meta property="og:description" content="{description}">' in text_of(f"{name}.html")
+
+
+def test_the_entrance_and_the_page_for_the_lost_have_title_language_and_a_way_on():
+    for name in ("index.html", "404.html"):
+        page = text_of(name)
+        assert '<html lang="en">' in page and "<title>Residual, Inception and Dense Networks</title>" in page
+        assert re.search(r'<a href="book/index.html">', page)
+
+
+@pytest.mark.parametrize("name, most", [("book/index", 200), ("book/residual_block", 520), ("book/lab", 200)])
+def test_a_page_is_light(browser, site, name, most):
+    """Kilobytes, gzipped as a server sends them, until the page is at rest; without the lab, which one starts."""
+    page = browser.new_page()
+    responses = []
+    page.on("response", responses.append)
+    page.goto(f"{site}/{name}.html", wait_until="networkidle")
+    sizes = {urlsplit(each.url).path: len(gzip.compress(each.body())) // 1000 for each in responses}
+    assert sum(sizes.values()) <= most, sorted(sizes.items(), key=lambda item: -item[1])[:6]
+    assert not any("fontawesome" in path for path in sizes)
+    assert any("mathjax" in path for path in sizes) == (name == "book/residual_block")
+    page.close()
+
+
+def test_every_icon_is_in_the_font(browser, site):
+    page = open_page(browser, f"{site}/book/index.html")
+    drawn = page.evaluate(
+        """() => [...document.querySelectorAll("i.fa-solid, span.fa-solid")].map(icon => {
+            const style = getComputedStyle(icon, "::before");
+            return [style.content.replaceAll('"', ""), style.fontFamily] })"""
+    )
+    from fontTools.ttLib import TTFont
+
+    font = TTFont(HTML / "_static" / "icons.woff").getBestCmap()
+    assert len(drawn) > 5
+    for content, family in drawn:
+        assert ord(content) in font and "Font Awesome" in family
+    page.close()
+
+
+def test_a_small_page_is_whole():
+    page = whole_site.small_page("A & B", "<p>Hello</p>")
+    assert page.startswith("<!doctype html>") and "<title>A &amp; B</title>" in page and "<h1>A &amp; B</h1>" in page
