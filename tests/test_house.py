@@ -12,7 +12,7 @@ FLOORS = (  # from the ground up; a module may import its own floor and those be
     ("networks", "tracing", "imagenet", "export"),
     ("training",),
     ("",),  # d2lnets itself, which passes on what the floors below offer
-    ("plots",),
+    ("plots", "probes"),
     ("checks",),
     ("__main__",),
 )

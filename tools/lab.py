@@ -66,7 +66,7 @@ def gallery(labels, wrong):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ONNX_RUNTIME / "ort.wasm.bundle.min.mjs", OUT)
+    shutil.copy(ONNX_RUNTIME / "ort.wasm.bundle.min.mjs", OUT / "ort.wasm.bundle.min.js")  # a type all servers know
     runtime = gzip.compress(
         (ONNX_RUNTIME / WASM).read_bytes(), mtime=0
     )  # the page unpacks it: few servers would pack it

@@ -44,14 +44,16 @@ def inline(svg, number, image):
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups()
     label = f'role="img" aria-label="{attributes.get("alt", "")}"'
     group = f'<g id="f{number}" fill="currentColor">{body}</g>'
-    whole = f'<svg class="whole" viewBox="0 0 {width} {height}" {label}>{group}</svg>'
+    size = f'viewBox="0 0 {width} {height}" style="max-width: {1.65 * float(width):.0f}px"'
+    whole = f'<svg class="whole" {size} {label}>{group}</svg>'
     stack = "".join(
         f'<svg viewBox="{" ".join(map(str, panel))}" style="max-width: {1.6 * panel[2]:.0f}px" aria-hidden="true">'
         f'<use href="#f{number}"/></svg>'
         for panel in panels
     )
-    classes = f"vector {attributes.get('class', '')}"
-    return f'<div class="{classes}{" stacks" if stack else ""}">{whole}{stack and f"<div>{stack}</div>"}</div>'
+    how = " stacks" if stack else " scrolls" if float(width) > 320 else ""  # where the page is narrow
+    focus = ' tabindex="0"' if how == " scrolls" else ""  # to scroll by keyboard
+    return f'<div class="vector{how}"{focus}>{whole}{stack and f"<div>{stack}</div>"}</div>'
 
 
 def inline_all(app, pagename, templatename, context, doctree):

@@ -16,15 +16,15 @@ ICONS = "icons.woff"
 ALL_ICONS = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
 WEBFONTS = Path("_static", "vendor", "fontawesome", "webfonts", "fa-solid-900.ttf")
 RULE = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"\}')
-DESCRIPTION = re.compile(r"<h1>.*?</h1>\s*(?:<[^p][^>]*>\s*)*<p>(.*?)</p>", re.DOTALL)
+PARAGRAPH = re.compile(r"<p>(.*?)</p>", re.DOTALL)
 
 
 def describe(app, pagename, templatename, context, doctree):
-    """A description for search engines and for those who send the address: the first paragraph."""
+    """A description for search engines and for those who send the address: the first paragraph of some length."""
     body = context.get("body", "")
-    found = DESCRIPTION.search(body)
-    text = " ".join(html.unescape(re.sub(r"<[^>]+>", "", found[1])).split()) if found else app.config.project
-    title = re.sub(r"<[^>]+>", "", context.get("title", app.config.project))
+    paragraphs = (" ".join(html.unescape(re.sub(r"<[^>]+>", "", each)).split()) for each in PARAGRAPH.findall(body))
+    text = next((each for each in paragraphs if len(each) > 40), app.config.html_title)
+    title = re.sub(r"<[^>]+>", "", context.get("title", app.config.html_title))
     tags = {
         "og:title": html.unescape(title),
         "og:description": text,

@@ -5,7 +5,7 @@
 let opened = [];
 
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details")].filter((fold) => !fold.open);
+  opened = [...document.querySelectorAll("details")].filter((fold) => fold.closest("article") && !fold.open);
   for (const fold of opened) fold.open = true;
 });
 

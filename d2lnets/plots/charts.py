@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from d2lnets.data import CLASSES
-from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, WIDTH, figure, looks
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, NARROW, ORANGE, RED, figure, looks
 from d2lnets.training.evidence import Difference
 from d2lnets.training.recipe import Recipe
 from d2lnets.training.runs import Run
@@ -226,7 +226,7 @@ def plot_confusion(counts: torch.Tensor) -> None:
         counts: (10, 10).
     """
     shares = 100 * counts / counts.sum(1, keepdim=True)
-    with figure(WIDTH) as axis:
+    with figure(NARROW + 0.3) as axis:
         most = shares.fill_diagonal_(0).max().item()
         for row, column in itertools.product(range(10), repeat=2):
             share = shares[row, column].item()

@@ -66,7 +66,7 @@ def draw_inception() -> None:
         [("1×1 conv\n192 → 16", 1.5), ("5×5 conv\n16 → 32", 2.0)],
         [("3×3 max-pool\nstride 1", 2.0), ("1×1 conv\n192 → 32", 2.0)],
     ]
-    with figure(3.5) as axis:
+    with figure(3.5, width=WIDTH) as axis:
         axis.set(xlim=(-1.1, 7.9), ylim=(-0.55, 5.3))
         axis.axis("off")
         axis.text(3.55, 5.05, "x, 192 channels", va="center", fontsize=8)
@@ -140,7 +140,7 @@ def draw_dense_block(in_channels: int = 64, growth_rate: int = 32, layers: int =
     """A dense block as rows of channels: each layer reads a whole row and appends to it (Huang et al. 2017, Fig. 1)."""
     widths = [in_channels + i * growth_rate for i in range(layers + 1)]
     scale, step = 6 / widths[-1], 1.75
-    with figure(1.05 * layers + 0.6) as axis:
+    with figure(1.05 * layers + 0.6, width=WIDTH) as axis:
         axis.set(xlim=(-1.75, 6.55), ylim=(-step * layers - 0.45, 0.45))
         axis.axis("off")
         for row, width in enumerate(widths):
@@ -174,7 +174,7 @@ def draw_network(trace: Trace) -> None:
     width = max(sum(box.slot for box in row) for row in rows)
     height = sum(top + 6 for top in tops)  # 6 below for the labels
     ratios = [top + 6 for top in tops]
-    with figure(WIDTH * height / width, 1, len(rows), height_ratios=ratios, squeeze=False) as axes:
+    with figure(WIDTH * height / width, 1, len(rows), WIDTH, height_ratios=ratios, squeeze=False) as axes:
         for axis, row, top in zip(axes.flat, rows, tops):
             axis.axis("off")
             axis.set(xlim=(0, width), ylim=(-6, top))

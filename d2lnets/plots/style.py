@@ -34,7 +34,8 @@ FAMILIES = {  # a network has one colour and mark everywhere, by what its name h
     "densenet": (RED, "D"),
 }
 LINES = ("-", "--", ":", "-.")
-WIDTH = 5.6  # inches
+WIDTH = 5.6  # inches, of several panels side by side, which a phone stacks
+NARROW = 4.2  # of a single panel, so that a phone can show it whole
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -77,15 +78,22 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 @contextmanager
 def figure(
-    height: float, columns: int = 1, rows: int = 1, path: Path | str | None = None, **grid: Any
+    height: float,
+    columns: int = 1,
+    rows: int = 1,
+    width: float | None = None,
+    path: Path | str | None = None,
+    **grid: Any,
 ) -> Iterator[Any]:
-    """A figure in the book's style, `height` inches high; shown or, with a path, saved after the ``with`` block.
+    """A figure in the book's style, shown or, with a path, saved after the ``with`` block.
 
     Args:
+        height, width: in inches; without a width that of one panel, or of several.
         grid: more arguments of `matplotlib.pyplot.subplots`.
     """
+    width = width or (NARROW if rows == columns == 1 else WIDTH)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **grid)
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), **grid)
         yield axes
         if path is not None:
             figure.savefig(expanded(path))

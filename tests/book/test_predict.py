@@ -204,11 +204,11 @@ def test_axe_finds_nothing_in_cards_that_were_answered(browser, site, scheme):
 
 def test_on_paper_every_fold_is_open(page):
     choose(cards(page).first, right=True)
-    before = page.locator("details[open]").count()
+    before = page.locator("article details[open]").count()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("article details:not([open])").count() == 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details[open]").count() == before == 1
+    assert page.locator("article details[open]").count() == before == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

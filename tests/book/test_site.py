@@ -40,7 +40,7 @@ def test_a_page_is_light(browser, site, name, most):
     """Kilobytes, gzipped as a server sends them, until the page is at rest; without the lab, which one starts."""
     page = browser.new_page()
     responses = []
-    page.on("response", responses.append)
+    page.on("response", lambda response: responses.append(response))
     page.goto(f"{site}/{name}.html", wait_until="networkidle")
     sizes = {urlsplit(each.url).path: len(gzip.compress(each.body())) // 1000 for each in responses}
     assert sum(sizes.values()) <= most, sorted(sizes.items(), key=lambda item: -item[1])[:6]
@@ -68,3 +68,32 @@ def test_every_icon_is_in_the_font(browser, site):
 def test_a_small_page_is_whole():
     page = whole_site.small_page("A & B", "<p>Hello</p>")
     assert page.startswith("<!doctype html>") and "<title>A &amp; B</title>" in page and "<h1>A &amp; B</h1>" in page
+
+
+def test_the_cards_are_numbered_as_the_chapters_are():
+    cards = re.findall(
+        r"grid-item-card\} (\d)\. (.*)\n(?::.*\n)*?:link: (\w+)",
+        text := (ROOT / "book" / "index.md").read_text(encoding="utf-8"),
+    )
+    assert len(cards) == text.count("grid-item-card") == 9
+    for number, title, name in cards:
+        assert f"<title>{number}. {title} &#8212;" in text_of(f"book/{name}.html")
+
+
+@pytest.mark.parametrize(
+    "words, chapter",
+    [
+        ("skip connection", "The residual block"),
+        ("feature map", ""),
+        ("residual", "The residual block"),
+        ("bottleneck", "Bottlenecks and ResNet-50"),
+        ("shattered gradients", "The residual block"),
+    ],
+)
+def test_a_search_finds_the_chapter_first(browser, site, words, chapter):
+    page = open_page(browser, f"{site}/search.html?q={words.replace(' ', '+')}")
+    page.locator("#search-results li a").first.wait_for()
+    page.wait_for_timeout(500)
+    found = page.locator("#search-results li > a").all_inner_texts()
+    assert re.match(r"\d\. ", found[0]) and chapter in found[0], found[:5]
+    page.close()

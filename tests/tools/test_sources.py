@@ -85,7 +85,7 @@ assert set(fork.addresses(here).values()) == {{"https://github.com/you/course"}}
 assert any("\\xd7" in name for name in bench.Benchmark().results)  # as in 28\\xd728
 student_edition.main(here / "handout")
 assert d2lnets.load_runs("resnet20") and load_experiment("degradation")
-assert refresh.place_in_the_book(here / "resnet18") > 0
+assert refresh.place_in_the_book(refresh.BOOK / "resnet18.ipynb") > 0
 """
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "tools")}
     before = (tmp_path / "book" / "googlenet.ipynb").read_text(encoding="utf-8")

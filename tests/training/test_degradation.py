@@ -40,6 +40,7 @@ def test_the_record_has_every_epoch_of_three_seeds():
     assert set(runs) == {(name, degradation.RECIPE) for name in degradation.NAMES}
     for each in runs.values():
         assert [run.seed for run in each] == [0, 1, 2]
+        assert len({str(run.first_losses) for run in each}) == 3  # no seed is another's copy
         for run in each:
             assert (run.examples, run.machine["threads"], len(run.epochs)) == (degradation.EXAMPLES, 1, 80)
             assert all(0 <= epoch["train_error"] <= 1 for epoch in run.epochs)

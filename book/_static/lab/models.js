@@ -4,6 +4,8 @@ export const SIZE = 28; // pixels, height and width of an image
 const PIXELS = SIZE ** 2;
 const BUILT = new URL("built/", import.meta.url);
 const RUNTIME = "ort-wasm-simd-threaded.wasm.gz";
+const PROGRAM = "ort.wasm.bundle.min.js";
+const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest program of WebAssembly
 
 /** @typedef {{name: string, shape: number[]}} Stage */
 /**
@@ -33,6 +35,9 @@ const RUNTIME = "ort-wasm-simd-threaded.wasm.gz";
 /** Something could not be loaded; the message says what, and what to do. */
 export class LoadError extends Error {}
 
+/** How often loading has failed: what a browser keeps of it is not asked for again. */
+let failures = 0;
+
 /** @type {Promise<Contents> | undefined} */
 let contents;
 
@@ -47,13 +52,22 @@ export function describe() {
 async function fetched(file) {
   let reason;
   try {
-    const response = await fetch(new URL(file, BUILT));
-    if (response.ok) return response;
+    const response = await fetch(new URL(file, BUILT), { cache: failures ? "reload" : "default" });
+    const page = response.headers.get("content-type")?.startsWith("text/html");
+    if (response.ok && !page) return response;
+    if (response.ok) throw instead(file);
     reason = `the server says ${response.status}`;
-  } catch {
+  } catch (error) {
+    failures += 1;
+    if (error instanceof LoadError) throw error;
     reason = "the server does not answer";
   }
   throw new LoadError(`${file} could not be loaded: ${reason}. Look at your connection, and try again.`);
+}
+
+/** @param {string} file */
+function instead(file) {
+  return new LoadError(`${file} could not be loaded: the server sent a web page in its place, perhaps to log in. Reload this page, or try again.`);
 }
 
 /** @param {string} file @param {number} bytes @param {OnProgress} onProgress */
@@ -92,9 +106,18 @@ function loadBase(onProgress) {
     if (typeof WebAssembly === "undefined") {
       throw new LoadError("This bench needs WebAssembly, which is switched off in this browser. Allow it, and reload the page.");
     }
+    try {
+      new WebAssembly.Module(EMPTY);
+    } catch {
+      throw new LoadError("The server forbids WebAssembly on its pages. Who runs it can allow it: 'wasm-unsafe-eval' in the script-src of its content security policy.");
+    }
     const { runtime_bytes } = await describe();
     const binary = await unpacked(await download(RUNTIME, runtime_bytes, onProgress));
-    const runtime = /** @type {Runtime} */ (await import(new URL("ort.wasm.bundle.min.mjs", BUILT).href));
+    if (EMPTY.subarray(0, 4).some((byte, i) => binary[i] !== byte)) {
+      failures += 1;
+      throw instead(RUNTIME);
+    }
+    const runtime = await program();
     runtime.env.wasm.numThreads = 1; // more need headers that few servers send
     runtime.env.wasm.wasmBinary = binary.buffer;
     const images = new Uint8Array(await (await fetched("images.bin")).arrayBuffer());
@@ -102,6 +125,16 @@ function loadBase(onProgress) {
   })();
   base.catch(() => (base = undefined));
   return base;
+}
+
+/** A browser remembers that an import failed, so another try has another address. @returns {Promise<Runtime>} */
+async function program() {
+  try {
+    return await import(new URL(failures ? `${PROGRAM}?try=${failures}` : PROGRAM, BUILT).href);
+  } catch {
+    failures += 1;
+    throw new LoadError(`${PROGRAM} could not be loaded. Look at your connection, and try again.`);
+  }
 }
 
 /** @type {Map<string, Promise<Network>>} */

@@ -55,10 +55,14 @@ class Bench {
         {},
         make("summary", {}, "The measurements as a table"),
         make(
-          "table",
-          {},
-          make("thead", {}, make("tr", {}, ...["network", "taken out", "right"].map((text) => make("th", {}, text)))),
-          this.list,
+          "div",
+          { class: "lab-scroll", tabindex: 0, role: "region", "aria-label": "The measurements" },
+          make(
+            "table",
+            {},
+            make("thead", {}, make("tr", {}, ...["network", "taken out", "right"].map((text) => make("th", {}, text)))),
+            this.list,
+          ),
         ),
       ),
     );

@@ -105,11 +105,11 @@ def judge_grown_and_small(nets: Any) -> None:
 
 def judge_small_branches(norms: Any) -> None:
     norms = numbers(norms, 55, "one for each convolution")
-    what = f"Norms between {norms.min():.0e} and {norms.max():.0e} came; all are to lie between 0.01 and 10."
+    what = f"Norms between {norms.min():.0e} and {norms.max():.0e} came; all are to lie between 0.001 and 10."
     causes = (
         (norms.max() > 10, "the branches are not scaled, or too little"),
         (norms.max() < 0.01, "the network has no shortcuts"),
-        (norms.min() < 0.01, "the factor is too small"),
+        (norms.min() < 0.001, "the factor is too small"),
         (norms.max() / norms.min() < 6, "batch norm is still there"),
     )
     for holds, cause in causes:
