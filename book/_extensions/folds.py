@@ -1,7 +1,7 @@
 """What a page folds or leaves out of a notebook: the imports are a fold, and calls that only draw show the figure.
 
 And what screen readers are told: a fold is called what it says, not "Toggle hidden content" as by myst-nb, and the
-list of references has no roles that the standard gave up.
+list of references has no roles that the standard gave up. The verdict on what nobody has written yet is an invitation.
 """
 
 import ast
@@ -43,10 +43,13 @@ ROLES = re.compile(
     r'| role="doc-biblioentry"'
 )
 
+UNWRITTEN = re.compile(r'<div class="verdict" style="[^"]*"><strong>Not yet\.</strong> (?=Still to be written:)')
+INVITATION = '<div class="verdict invitation"><strong>Your turn.</strong> '
+
 
 def clear_roles(app, pagename, templatename, context, doctree):
     if "body" in context:
-        context["body"] = ROLES.sub("", context["body"])
+        context["body"] = UNWRITTEN.sub(INVITATION, ROLES.sub("", context["body"]))
 
 
 def setup(app):

@@ -28,6 +28,14 @@ def test_a_page_has_a_description_of_its_own(name):
     assert f'<meta property="og:description" content="{description}">' in text_of(f"{name}.html")
 
 
+def test_an_exercise_that_waits_is_an_invitation():
+    """And what the check says in a notebook stays what it is."""
+    page = text_of("book/residual_block.html")
+    assert page.count('<div class="verdict invitation"><strong>Your turn.</strong> Still to be written:') == 3
+    assert "Not yet." not in page and page.count("<strong>Passed.</strong>") == 3
+    assert "Not yet. Still to be written" in (ROOT / "book" / "residual_block.ipynb").read_text(encoding="utf-8")
+
+
 def test_the_entrance_and_the_page_for_the_lost_have_title_language_and_a_way_on():
     for name in ("index.html", "404.html"):
         page = text_of(name)
