@@ -3,14 +3,11 @@
 import copy
 import json
 import re
-import sys
 
-import pytest
-from helpers import ROOT, open_page, violations
-
-sys.path.insert(0, str(ROOT / "book" / "_extensions"))
 import folds
 import predict
+import pytest
+from helpers import ROOT, open_page, violations
 
 NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "book").rglob("*.ipynb")}
 CARDS = [

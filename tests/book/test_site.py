@@ -2,14 +2,11 @@
 
 import gzip
 import re
-import sys
 from urllib.parse import urlsplit
 
 import pytest
-from helpers import HTML, ROOT, open_page
-
-sys.path.insert(0, str(ROOT / "book" / "_extensions"))
 import whole_site
+from helpers import HTML, ROOT, open_page
 
 PAGES = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
