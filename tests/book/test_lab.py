@@ -498,6 +498,21 @@ def test_a_page_in_place_of_a_file_is_not_called_a_damaged_file(browser, site, f
     page.close()
 
 
+def test_a_click_before_the_list_of_networks_is_there_counts(browser, site):
+    page = browser.new_page()
+    held = []
+    page.route("**/lab.json", lambda route: held.append(route))
+    page.goto(f"{site}/book/lab.html")
+    place = page.locator("[data-bench=look]")
+    place.get_by_role("button", name="Start the bench").click()
+    place.get_by_text("Loading").wait_for()
+    while not held:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    wait_for_text(place, "The label: T-shirt/top")
+    page.close()
+
+
 def test_a_content_policy_is_named(browser, site):
     page = browser.new_page()
     policy = {"content-security-policy": "script-src 'self' 'unsafe-inline'"}

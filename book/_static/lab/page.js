@@ -64,14 +64,6 @@ export async function startButton(place, network, build) {
   const message = make("p", { role: "status" });
   const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "loaded" });
   const button = make("button", { type: "button", class: "lab-start" }, "Start the bench");
-  place.replaceChildren(button, bar, message);
-  try {
-    const { networks, runtime_bytes } = await describe();
-    const bytes = runtime_bytes + (networks.find(({ name }) => name === network)?.bytes ?? 0);
-    message.textContent = `Loads ${megabytes(bytes)}, once. Everything is computed on your device; nothing leaves it.`;
-  } catch (error) {
-    message.textContent = explain(error);
-  }
   button.addEventListener("click", async () => {
     button.disabled = true;
     bar.hidden = false;
@@ -87,6 +79,14 @@ export async function startButton(place, network, build) {
       bar.hidden = true;
     }
   });
+  place.replaceChildren(button, bar, message);
+  try {
+    const { networks, runtime_bytes } = await describe();
+    const bytes = runtime_bytes + (networks.find(({ name }) => name === network)?.bytes ?? 0);
+    if (!message.textContent) message.textContent = `Loads ${megabytes(bytes)}, once. Everything is computed on your device; nothing leaves it.`;
+  } catch (error) {
+    if (!message.textContent) message.textContent = explain(error);
+  }
 }
 
 /** @param {unknown} error */
