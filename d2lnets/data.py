@@ -94,11 +94,11 @@ class FashionMNIST:
         train = Split(images, torch.cat([self.train.labels, self.validation.labels]))
         return replace(self, train=train, validation=self.test)
 
-    def take(self, examples: int) -> "FashionMNIST":
-        """The same data with only the first `examples` training images."""
-        if not 0 < examples <= len(self.train):
-            raise ValueError(f"examples must be from 1 to {len(self.train):,}, got {examples}")
-        return replace(self, train=self.train[:examples])
+    def take(self, examples: int, validation: int | None = None) -> "FashionMNIST":
+        """The same data with at most so many training images, the first, and at most so many validation images."""
+        if examples < 1 or (validation or 0) < 0:
+            raise ValueError(f"at least 1 training and 0 validation images, got {examples} and {validation}")
+        return replace(self, train=self.train[:examples], validation=self.validation[:validation])
 
 
 def load_fashion_mnist(

@@ -152,13 +152,16 @@ def test_the_subset_is_part_of_the_whole(whole):
         assert known[image.numpy().tobytes()] == label
 
 
-def test_take_keeps_the_first_training_images():
+def test_take_keeps_the_first_images():
     data = load_fashion_mnist(SUBSET)
     assert torch.equal(data.take(10).train.images, data.train.images[:10])
-    assert data.take(10).validation is data.validation
-    for wrong in (0, 3_301):
-        with pytest.raises(ValueError, match=f"from 1 to 3,300, got {wrong}"):
-            data.take(wrong)
+    assert len(data.take(10).validation) == len(data.validation)
+    some = data.take(10_000, 20)
+    assert len(some.train) == len(data.train) and torch.equal(some.validation.labels, data.validation.labels[:20])
+    assert len(data.take(1, 0).validation) == 0
+    for wrong in ((0,), (-5, 3), (5, -3)):
+        with pytest.raises(ValueError, match="at least 1 training and 0 validation images, got"):
+            data.take(*wrong)
 
 
 # Where it looks

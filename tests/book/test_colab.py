@@ -51,10 +51,9 @@ class Colab:
         self.log = folder / "installed.json"
 
     def make(self):
-        venv.create(self.folder / "venv", with_pip=True)
+        venv.create(self.folder / "venv")
         ask = [self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         own = Path(subprocess.run(ask, capture_output=True, encoding="utf-8", check=True).stdout.strip())
-        subprocess.run([self.python, "-m", "pip", "uninstall", "-qy", "setuptools"], check=True)  # old, before 3.12
         libraries = self.folder / "libraries"
         libraries.mkdir()
         for path in Path(sysconfig.get_path("purelib")).iterdir():
@@ -68,10 +67,8 @@ class Colab:
         before = self.versions()
         ask = [self.python, "-m", "pip", "install", "--quiet", "--dry-run", "torchinfo"]
         if subprocess.run(ask, capture_output=True).returncode == 0:
-            printed, after = self.set_up(), self.versions()
-            subprocess.run([self.python, "-m", "pip", "uninstall", "-qy", "d2lnets"], check=True)
-            self.set_up()  # as Kaggle does, which has torchinfo
-            self.log.write_text(json.dumps([before, after, self.versions(), printed]), encoding="utf-8")
+            printed = self.set_up()
+            self.log.write_text(json.dumps([before, self.versions(), printed]), encoding="utf-8")
 
     def set_up(self):
         """Run the set-up cell; what it printed."""
@@ -82,13 +79,15 @@ class Colab:
 
     def versions(self):
         """Of everything that is installed, by name."""
-        command = [self.python, "-m", "pip", "list", "--format=json"]
-        listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-        return {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+        ask = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+        listed = subprocess.run(
+            [self.python, "-c", ask], capture_output=True, encoding="utf-8", cwd=self.folder, check=True
+        )
+        return json.loads(listed.stdout)
 
     @property
     def installed(self):
-        """Versions before the set-up cell, after it, and after it in Kaggle; what it printed. None without an index."""
+        """Versions before the set-up cell and after it; what it printed. None without an index."""
         return json.loads(self.log.read_text(encoding="utf-8")) if self.log.exists() else None
 
 
@@ -128,11 +127,11 @@ def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
 def test_the_set_up_cell_installs_only_what_colab_lacks(colab):
     if colab.installed is None:
         lacking("package index that pip can reach", "connect to a network")
-    before, after, in_kaggle, printed = colab.installed
+    before, after, printed = colab.installed
     assert {"d2lnets", "torchinfo"}.isdisjoint(before)
     assert after["d2lnets"]
     assert {name: after.get(name) for name in before} == before  # nothing replaced, torch and numpy least of all
-    assert set(after) - set(before) == {"d2lnets", "torchinfo"} and in_kaggle == after
+    assert set(after) - set(before) == {"d2lnets", "torchinfo"}
     assert "No GPU" in printed or "NVIDIA" in printed
 
 

@@ -60,8 +60,9 @@ def test_figures_have_alternative_text_and_load(visit):
 
 
 def test_axe_finds_nothing_folded_or_open(visit):
+    """All that can be seen folded can be seen open, so that the colours are looked at once."""
     visit.add_style_tag(content="* { animation: none !important; transition: none !important }")
-    assert violations(visit, "article") == []
+    assert violations(visit, "article", color_contrast=False) == []
     visit.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
     assert violations(visit, "article") == []
     visit.evaluate("document.querySelectorAll('details').forEach(each => { each.open = false })")

@@ -37,13 +37,13 @@ def test_a_recorded_run_is_whole(run):
 
 @pytest.mark.parametrize("run", {run.network: run for run in RUNS}.values(), ids=lambda run: run.network)
 def test_the_first_steps_are_found_again(run, whole):
-    """Four, since another machine's rounding, or float32 where it has no 16 bits, leads further and further away."""
+    """Two, since another machine's rounding, or float32 where it has no 16 bits, leads further and further away."""
     recipe = Recipe(**run.recipe)
     data = whole.without_validation() if recipe.score_test else whole
     torch.manual_seed(run.seed)
-    again = d2lnets.fit(build(run.network), data, recipe, run.seed, "cpu", steps=4)
+    again = d2lnets.fit(build(run.network), data, recipe, run.seed, "cpu", steps=2)
     tolerance = 0.01 if again.precision == run.precision else 0.05
-    assert again.first_losses == pytest.approx(run.first_losses[:4], rel=tolerance)
+    assert again.first_losses == pytest.approx(run.first_losses[:2], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.iterdir()))
