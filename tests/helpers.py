@@ -38,13 +38,10 @@ def foreign_requests(page, site):
     return {url for url in page.requested if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(site)}
 
 
-def violations(page, place, color_contrast=True):
+def violations(page, place, options=None):
     """What axe finds wrong inside a place of the page; the theme around it is not ours."""
     page.add_script_tag(path=ROOT / "tools" / "node_modules" / "axe-core" / "axe.min.js")
     return page.evaluate(
-        """async ([place, enabled]) => {
-            const options = { resultTypes: ["violations"], rules: { "color-contrast": { enabled } } };
-            return (await axe.run(place, options)).violations.map(v => [v.id, v.nodes.map(n => n.html)]);
-        }""",
-        [place, color_contrast],
+        "async given => (await axe.run(...given)).violations.map(v => [v.id, v.nodes.map(n => n.html)])",
+        [place, {"resultTypes": ["violations"], **(options or {})}],
     )

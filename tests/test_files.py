@@ -99,6 +99,15 @@ def test_the_recorder_takes_the_same_paths(home, monkeypatch):
     places = []
     monkeypatch.setenv("D2LNETS_DATA", str(SUBSET))
     monkeypatch.setattr(record, "record", lambda planned, experiment, data, device, out, *rest: places.append(out))
-    monkeypatch.setattr("sys.argv", ["record.py", "ladder", "--out", "~/recorded", "--device", "cpu"])
+    command = ["record.py", "ladder", "--out", "~/recorded", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", [*command, "--examples", "64"])
     record.main()
     assert places == [home / "recorded" / "ladder.jsonl"]
+
+
+def test_a_part_of_the_data_is_not_recorded_as_the_whole(home, monkeypatch, capsys):
+    monkeypatch.setenv("D2LNETS_DATA", str(SUBSET))
+    monkeypatch.setattr("sys.argv", ["record.py", "ladder", "--out", "~/recorded", "--device", "cpu"])
+    with pytest.raises(SystemExit):
+        record.main()
+    assert "of the whole data set" in capsys.readouterr().err

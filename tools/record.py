@@ -229,10 +229,10 @@ def main():
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = pick_device(options.device)
     data = d2lnets.load_fashion_mnist()
-    if len(data.train) + len(data.validation) < 60_000:
-        parser.error("recordings are of the whole data set, which is not on this machine")
     if options.examples:
         data = data.take(options.examples)
+    elif len(data.train) + len(data.validation) < 60_000:
+        parser.error("recordings are of the whole data set, which is not on this machine")
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []
     for experiment in options.experiments:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded when they are first used
 import torch
-from scipy import stats
 
 from d2lnets.training.runs import Run, unpack
 
@@ -76,8 +76,8 @@ def paired(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> 
     differences = np.subtract(a, b)
     if len(differences) < 2:
         raise ValueError(f"an interval needs two pairs or more, got {len(differences)}")
-    half = stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * stats.sem(differences)
-    flips = stats.permutation_test((differences,), np.mean, permutation_type="samples")  # all, up to 13 pairs
+    half = scipy.stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * scipy.stats.sem(differences)
+    flips = scipy.stats.permutation_test((differences,), np.mean, permutation_type="samples")  # all, up to 13 pairs
     mean = float(differences.mean())
     return Difference(mean, mean - half, mean + half, float(flips.pvalue), tuple(map(float, differences)))
 
@@ -91,8 +91,8 @@ def mcnemar(wrong_a: torch.Tensor, wrong_b: torch.Tensor, confidence: float = 0.
     only_a, only_b = int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum())
     images, apart = len(wrong_a), only_a + only_b
     mean = (only_b - only_a) / images
-    half = stats.norm.ppf((1 + confidence) / 2) * ((apart - images * mean**2) / images**2) ** 0.5
-    p_value = stats.binomtest(only_a, apart).pvalue if apart else 1.0
+    half = scipy.stats.norm.ppf((1 + confidence) / 2) * ((apart - images * mean**2) / images**2) ** 0.5
+    p_value = scipy.stats.binomtest(only_a, apart).pvalue if apart else 1.0
     return Difference(mean, mean - half, mean + half, float(p_value))
 
 
@@ -101,9 +101,9 @@ def seeds_needed(deviation: float, difference: float, power: float = 0.8, confid
     seeds, found = 1, 0.0
     while found < power:
         seeds += 1
-        bound, shift = stats.t.ppf((1 + confidence) / 2, seeds - 1), abs(difference) / deviation * seeds**0.5
+        bound, shift = scipy.stats.t.ppf((1 + confidence) / 2, seeds - 1), abs(difference) / deviation * seeds**0.5
         with np.errstate(divide="ignore"):  # of which some versions of SciPy warn
-            found = stats.nct.sf(bound, seeds - 1, shift) + stats.nct.cdf(-bound, seeds - 1, shift)
+            found = scipy.stats.nct.sf(bound, seeds - 1, shift) + scipy.stats.nct.cdf(-bound, seeds - 1, shift)
     return seeds
 
 

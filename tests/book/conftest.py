@@ -14,7 +14,7 @@ def browser():
     if BROWSER is None:
         lacking("Chromium or Chrome", "install one, for example with apt-get install chromium")
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+        flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
         yield browser
         browser.close()
