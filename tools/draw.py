@@ -1,9 +1,13 @@
 """Draw the logo, the favicon, the cover and the chapters' pictures: ``python tools/draw.py`` writes them into _static.
 
+With ``--social`` also the picture that a page's address carries when it is sent, a PNG, for which it takes Chromium.
+
 One idea in three sizes: an input, a block, and the line around it that carries the input past the block.
 The colors are those of the figures (Okabe and Ito), readable on white and on dark.
 """
 
+import shutil
+import sys
 from pathlib import Path
 
 from matplotlib.textpath import TextPath
@@ -86,6 +90,27 @@ def cover():
     return svg(
         700, 230, "An image on its way through residual, Inception and dense blocks to ten class probabilities", *shapes
     )
+
+
+def social():
+    """The page of 1200×630 that is photographed: networks that show pictures of addresses want one of this size."""
+    words = "Residual, Inception and dense networks: read, predict, run"
+    return f"""<body style="margin: 0; width: 1200px; height: 630px; background: white; display: flex; gap: 40px;
+    flex-direction: column; justify-content: center; align-items: center; font: 36px 'DejaVu Sans'; color: #333">
+    <div style="zoom: 2.2">{logo()}</div><div style="zoom: 1.5">{cover()}</div><div>{words}</div></body>"""
+
+
+def photograph(page, path):
+    """A PNG of an HTML text, 1200×630."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        sheet = browser.new_page(viewport={"width": 1200, "height": 630})
+        sheet.set_content(page)
+        sheet.screenshot(path=path)
+        browser.close()
 
 
 def residual_row(y):
@@ -174,3 +199,5 @@ if __name__ == "__main__":
         (STATIC / f"idea-{name}.svg").write_text(drawing, encoding="utf-8")
     for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover())):
         (STATIC / f"{name}.svg").write_text(drawing, encoding="utf-8")
+    if "--social" in sys.argv:
+        photograph(social(), STATIC / "social.png")

@@ -1,4 +1,7 @@
-"""A Colab button on every chapter, where the book has an address: BOOK_REPO_URL, or else the git remote on GitHub."""
+"""Colab buttons and the way to the source, where the book has an address.
+
+That is BOOK_REPO_URL, or else the git remote on GitHub.
+"""
 
 import os
 import re
@@ -9,6 +12,16 @@ from sphinx.util import logging
 GITHUB = re.compile(
     r"(?:https://(?:[^@/]+@)?(?:www\.)?|ssh://git@|git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", re.I
 )
+COLAB = "https://colab.research.google.com"
+LICENCES = 'Text and figures: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>. Code: MIT licence.'
+PLACE = "% Run in Colab"  # where the front page gets its button
+BUTTON = """:::{grid-item}
+```{button-link} %s
+:color: primary
+:outline:
+Run in Colab
+```
+:::"""
 logger = logging.getLogger(__name__)
 
 
@@ -46,18 +59,32 @@ def remote(folder):
 def add_buttons(app, config):
     """Where there is no address, say why in a line, and no more: a warning would end the build, which needs none."""
     url, why = address(app.srcdir)
+    source = f' <a href="{url}">Source</a>.' if url else ""
+    config.html_theme_options["extra_footer"] = f"<p>{LICENCES}{source}</p>"
     if url:
         owner, name = url.rsplit("/", 2)[1:]
         config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
         config.html_theme_options |= {
             "repository_url": url,
             "repository_branch": os.environ.get("BOOK_REPO_BRANCH", "main"),
-            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+            "launch_buttons": {"colab_url": COLAB},
         }
     else:
         logger.info("No Colab buttons: %s. To have them, set BOOK_REPO_URL=https://github.com/owner/name", why)
 
 
+def on_the_front_page(app, docname, source):
+    """The button that opens the first chapter in Colab."""
+    if docname != app.config.root_doc or PLACE not in source[0]:
+        return
+    options = app.config.html_theme_options
+    if "launch_buttons" in options:
+        repository = options["repository_url"].removeprefix("https://")
+        where = f"{COLAB}/{repository.replace('github.com', 'github', 1)}/blob/{options['repository_branch']}"
+        source[0] = source[0].replace(PLACE, BUTTON % f"{where}/book/function_classes.ipynb")
+
+
 def setup(app):
     app.connect("config-inited", add_buttons)
+    app.connect("source-read", on_the_front_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

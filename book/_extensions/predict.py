@@ -12,7 +12,7 @@ import re
 QUESTION = "**Predict.**"
 CHOICE = re.compile(r"^- \*\*([A-D])\*\* (.+)$", re.MULTILINE)
 ANSWER = re.compile(r"<details>\n<summary>Answer</summary>\n\n\*\*([A-D])\.\*\* (.+)\n\n</details>", re.DOTALL)
-REMARK = re.compile(r"^- \*\*([A-D])\*\* ", re.MULTILINE)
+REMARK = re.compile(r"^- \*\*([A-D])\*\*:? ", re.MULTILINE)
 
 
 def cards(cells):

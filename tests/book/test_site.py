@@ -23,6 +23,12 @@ def test_a_page_has_a_description_of_its_own(name):
     assert f'<meta property="og:description" content="{description}">' in text_of(f"{name}.html")
 
 
+def test_there_is_a_picture_for_those_who_send_an_address():
+    """A PNG of the size that is asked for; its width and height stand in bytes 16 to 23."""
+    head = (HTML / "_static" / "social.png").read_bytes()[:24]
+    assert head[1:4] == b"PNG" and (int.from_bytes(head[16:20]), int.from_bytes(head[20:24])) == (1200, 630)
+
+
 def test_an_exercise_that_waits_is_an_invitation():
     """And what the check says in a notebook stays what it is."""
     page = text_of("book/residual_block.html")
