@@ -139,13 +139,13 @@ def _arrow(axis, points, color="black"):
 def draw_dense_block(in_channels: int = 64, growth_rate: int = 32, layers: int = 4) -> None:
     """A dense block as rows of channels: each layer reads a whole row and appends to it (Huang et al. 2017, Fig. 1)."""
     widths = [in_channels + i * growth_rate for i in range(layers + 1)]
-    scale, step = 6 / widths[-1], 1.75
-    with figure(1.05 * layers + 0.6, width=WIDTH) as axis:
-        axis.set(xlim=(-1.75, 6.55), ylim=(-step * layers - 0.45, 0.45))
+    scale, step = 4 / widths[-1], 1.75
+    with figure(1.05 * layers + 0.6) as axis:
+        axis.set(xlim=(-0.95, 4.4), ylim=(-step * layers - 0.45, 0.45))
         axis.axis("off")
         for row, width in enumerate(widths):
             y, end = -step * row, scale * width
-            axis.text(-0.15, y, f"{width} channels", ha="right", va="center", fontsize=8)
+            axis.text(-0.12, y, f"{width}\nchannels", ha="right", va="center", fontsize=8)
             _box(axis, scale * in_channels / 2, y, "x", ORANGE, scale * in_channels - 0.08, height=0.6)
             for i in range(row):
                 center = scale * (widths[i] + growth_rate / 2)
@@ -153,7 +153,7 @@ def draw_dense_block(in_channels: int = 64, growth_rate: int = 32, layers: int =
             if row < layers:
                 below = end + scale * growth_rate / 2
                 _arrow(axis, [(end, y), (below, y), (below, y - 0.5)])
-                _box(axis, below, y - 0.85, f"layer {row + 1}: BN,\nReLU, 3×3", BLUE, 1.75, height=0.7)
+                _box(axis, below, y - 0.85, f"layer {row + 1}: BN,\nReLU, 3×3", BLUE, 1.25, height=0.7)
                 _arrow(axis, [(below, y - 1.2), (below, y - step + 0.3)])
                 for kept in [in_channels / 2, *(each + growth_rate / 2 for each in widths[:row])]:
                     _arrow(axis, [(scale * kept, y - 0.3), (scale * kept, y - step + 0.3)], ORANGE)

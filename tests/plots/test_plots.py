@@ -113,7 +113,7 @@ def test_images_carry_the_names_of_their_classes(drawn):
 def test_a_dense_block_is_drawn_with_all_its_channels_and_no_text_overlaps(drawn):
     figure = drawn(plots.draw_dense_block)
     labels = [text.get_text() for text in texts(figure)]
-    assert [label for label in labels if "channels" in label] == [f"{n} channels" for n in (64, 96, 128, 160, 192)]
+    assert [label for label in labels if "channels" in label] == [f"{n}\nchannels" for n in (64, 96, 128, 160, 192)]
     assert [sum(label == f"from {i}" for label in labels) for i in (1, 2, 3, 4)] == [4, 3, 2, 1]
     boxes = [text.get_window_extent() for text in texts(figure)]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
