@@ -1,6 +1,7 @@
 """Looking into networks: what comes back through them, along which paths, and how the loss lies around their weights.
 
-Works on the plain and residual networks of `d2lnets.cifar_resnet`, whose blocks end with ``bn2`` before the addition.
+`path_gradients` and `scaled_branches` work on the networks of `d2lnets.cifar_resnet`, whose blocks end with ``bn2``
+before the addition; `class_maps` on every network of the book.
 """
 
 import copy
@@ -20,6 +21,26 @@ def convolution_gradients(net: nn.Module, images: Tensor, labels: Tensor) -> Ten
     loss = F.cross_entropy(net(images), labels)
     weights = [module.weight for module in net.modules() if isinstance(module, nn.Conv2d)]
     return torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)])
+
+
+def class_maps(net: nn.Module, images: Tensor) -> Tensor:
+    """Class activation maps (Zhou et al. 2016): what each position of the last maps adds to the logits, with biases.
+
+    Shapes: (N, C, H, W) -> (N, classes, height, width) of the last maps. Their means over the positions are the logits.
+
+    Raises:
+        ValueError: the network has no ``head`` that ends with a global average pool and a linear layer.
+    """
+    end = list(getattr(net, "head", nn.Sequential()))[-3:]
+    if [type(layer) for layer in end] != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]:
+        raise ValueError("class maps need a network whose head ends with a global average pool and a linear layer")
+    pool, _, linear = end
+    seen: list[Tensor] = []
+    handle = pool.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with eval_mode(net), torch.no_grad():
+        net(images)
+    handle.remove()
+    return F.conv2d(seen[0], linear.weight.detach()[:, :, None, None], linear.bias.detach())
 
 
 def without_batch_norm(net: nn.Module) -> nn.Module:

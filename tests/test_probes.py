@@ -126,3 +126,16 @@ def test_a_slice_of_a_quadratic_loss_is_its_own_size():
     moved = torch.tensor([[3.0, 4.0]]) + 0.3 * 5 * drawn / drawn.norm()
     (loss,) = probes.loss_slice(Kernel(), torch.eye(2)[:1], torch.tensor([0]), [0.3], seed=7).tolist()
     assert loss == pytest.approx(math.log1p(math.exp(moved[0, 0].item())))
+
+
+@pytest.mark.parametrize("name", ["resnet18-small", "googlenet-small-bn", "densenet-small", "fast-resnet"])
+def test_the_means_of_class_maps_are_the_logits(name):
+    net, images = d2lnets.load_trained(name), torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(probes.class_maps(net, images).mean((2, 3)), net(images))
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_class_maps_need_a_mean_and_a_linear_layer_at_the_end():
+    with pytest.raises(ValueError, match="head ends with a global average pool"):
+        probes.class_maps(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.rand(1, 1, 2, 2))

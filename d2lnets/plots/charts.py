@@ -62,7 +62,7 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
 
 
 def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
-    """The error on the training images in eval mode, by epoch: the mean over the runs of each network, and the range.
+    """The error on the training images in eval mode, by epoch: a thin line for each run, and their mean.
 
     Args:
         runs: of each network, by one recipe, with a ``train_error`` for every epoch.
@@ -73,11 +73,13 @@ def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
             color, _, _, line = styles[name]
             errors = torch.tensor([[epoch["train_error"] for epoch in run.epochs] for run in each])
             epochs = range(1, errors.shape[1] + 1)
-            axis.fill_between(epochs, errors.amin(0), errors.amax(0), color=color, alpha=0.2, lw=0)
+            axis.plot(epochs, errors.T.numpy(), color=color, ls=line, lw=0.6, alpha=0.6)
             axis.plot(epochs, errors.mean(0), color=color, ls=line, label=name)
-        peak = runs[name][0].recipe["warmup"] * len(epochs)
-        axis.axvline(peak, color=GREY, lw=1, ls=":")
-        axis.text(peak, 0.98, " highest learning rate", transform=axis.get_xaxis_transform(), va="top", color=GREY)
+        recipe = runs[name][0].recipe
+        peak = recipe["warmup"] * recipe["epochs"]
+        if peak <= len(epochs):
+            axis.axvline(peak, color=GREY, lw=1, ls=":")
+            axis.text(peak, 0.98, " highest learning rate", transform=axis.get_xaxis_transform(), va="top", color=GREY)
         axis.set(xlabel="epoch", ylabel="training error", xlim=(0, len(epochs)), ylim=(0, None))
         axis.legend(fontsize=8)
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import nn
 
 from d2lnets.data import CLASSES, Split
-from d2lnets.plots.style import BLUE, GREY, ORANGE, RED, WIDTH, figure, looks
+from d2lnets.plots.style import BLUE, GREEN, GREY, NARROW, ORANGE, RED, WIDTH, figure, looks
 from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
 
@@ -122,6 +122,43 @@ def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) ->
                 most = values.abs().max().clamp(min=1e-6)
                 axis.imshow(values.numpy(), cmap=colors, vmin=-most, vmax=most)
                 axis.spines[:].set(visible=True, color=GREY, lw=0.5)
+
+
+def show_answers(split: Split, maps: torch.Tensor) -> None:
+    """For each image: the image; its class activation map for the answer, laid over it; the three likeliest classes.
+
+    A map is blue where it speaks for the class and orange where it speaks against it, on one scale for all images.
+
+    Args:
+        split: the images, with their classes.
+        maps: (N, classes, height, width), as `d2lnets.probes.class_maps` gives them.
+    """
+    colors = LinearSegmentedColormap.from_list("signed", [to_rgba(ORANGE), to_rgba(ORANGE, 0), to_rgba(BLUE)])
+    chances = maps.mean((2, 3)).softmax(1)
+    most = float(maps.abs().max())
+    with figure(1.35 * len(maps), 3, len(maps), NARROW, squeeze=False) as axes:
+        for (picture, over, bars), image, label, each, chance in zip(axes, split.images, split.labels, maps, chances):
+            top = chance.topk(3)
+            side = image.shape[-1]
+            for axis, title in ((picture, CLASSES[label]), (over, f"for {CLASSES[top.indices[0]]}")):
+                axis.imshow(image[0].cpu().numpy(), cmap="gray_r", alpha=1 if axis is picture else 0.35)
+                axis.set(xticks=[], yticks=[])
+                axis.set_title(title, fontsize=8)
+                axis.grid(False)
+            seen = each[top.indices[0]].cpu().numpy()
+            over.imshow(
+                seen, cmap=colors, vmin=-most, vmax=most, alpha=0.7, extent=(-0.5, side - 0.5, side - 0.5, -0.5)
+            )
+            names = [CLASSES[index] for index in top.indices]
+            fills = [GREEN if index == label else GREY for index in top.indices]
+            bars.barh(names, top.values.tolist(), color=fills, height=0.5)
+            for place, value in enumerate(top.values):
+                bars.text(float(value) + 0.03, place, f"{value:.0%}", va="center", fontsize=8)
+            bars.set(xlim=(0, 1.4), xticks=[], ylim=(2.6, -0.6))
+            bars.tick_params(axis="y", labelsize=8, length=0)
+            bars.set_title("answer", fontsize=8)
+            bars.grid(False)
+            bars.spines[:].set_visible(False)
 
 
 def plot_function_classes(

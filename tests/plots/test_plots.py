@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import matplotlib
@@ -168,11 +169,14 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
 
 
-def test_training_errors_are_a_line_for_each_network_and_the_peak_of_the_rate(drawn):
-    axis = drawn(plots.plot_training_errors, {n: r for (n, _), r in load_experiment("degradation").items()}).axes[0]
-    *networks, peak = axis.lines
-    assert len(networks) == len(axis.collections) == len(axis.get_legend().get_texts()) == 4
-    assert all(len(line.get_xdata()) == 80 for line in networks) and set(peak.get_xdata()) == {20}
+def test_training_errors_are_a_line_for_each_run_and_network_and_the_peak_of_the_rate(drawn):
+    runs = {n: r for (n, _), r in load_experiment("degradation").items()}
+    axis = drawn(plots.plot_training_errors, runs).axes[0]
+    *lines, peak = axis.lines
+    assert len(lines) == 4 * (3 + 1) and len(axis.get_legend().get_texts()) == 4
+    assert all(len(line.get_xdata()) == 80 for line in lines) and set(peak.get_xdata()) == {20}
+    early = {name: [replace(run, epochs=run.epochs[:8]) for run in each] for name, each in runs.items()}
+    assert len(drawn(plots.plot_training_errors, early).axes[0].lines) == 16  # the peak is later
 
 
 def test_the_inception_block_joins_four_paths(drawn):
@@ -259,6 +263,22 @@ def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
     labels = [text.get_text() for text in texts(figure)]
     assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
     assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
+
+
+def test_answers_have_an_image_a_map_and_the_likeliest_classes(drawn):
+    test = d2lnets.load_fashion_mnist(SUBSET).test
+    test = test[test.labels == 0][:2]  # two T-shirts
+    maps = torch.zeros(2, 10, 4, 4)
+    maps[0, 0], maps[0, 6], maps[1, 6] = 4, 2, 3
+    figure = drawn(plots.show_answers, test, maps)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["T-shirt/top", "for T-shirt/top", "answer", "T-shirt/top", "for Shirt", "answer"]
+    right, wrong = figure.axes[2], figure.axes[5]
+    assert [label.get_text() for label in right.get_yticklabels()][:2] == ["T-shirt/top", "Shirt"]
+    assert right.patches[0].get_facecolor() != wrong.patches[0].get_facecolor()
+    chance = math.exp(4) / (math.exp(4) + math.exp(2) + 8)
+    assert right.texts[0].get_text() == f"{chance:.0%}"
+    assert float(figure.axes[1].images[1].get_array().max()) == 4  # over the image
 
 
 def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):

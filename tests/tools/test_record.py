@@ -68,7 +68,8 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
         recorded.append(experiment)
 
     monkeypatch.setattr(record, "record", refuse_the_first)
-    monkeypatch.setattr("sys.argv", ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu"])
+    command = ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu", "--examples", "64"]
+    monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit, match="another kind of machine"):
         record.main()
     assert recorded == ["ladder"]
