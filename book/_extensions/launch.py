@@ -78,7 +78,7 @@ def on_the_front_page(app, docname, source):
     if docname != app.config.root_doc or PLACE not in source[0]:
         return
     options = app.config.html_theme_options
-    if "launch_buttons" in options:
+    if options.get("launch_buttons", {}).get("colab_url"):
         repository = options["repository_url"].removeprefix("https://")
         where = f"{COLAB}/{repository.replace('github.com', 'github', 1)}/blob/{options['repository_branch']}"
         source[0] = source[0].replace(PLACE, BUTTON % f"{where}/book/function_classes.ipynb")
