@@ -13,18 +13,21 @@ PAGES = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8
 DEVICES = {"desktop": (1280, 900, "light"), "phone": (390, 844, "dark")}
 
 
-@pytest.fixture(scope="module", params=[(page, device) for page in PAGES for device in DEVICES], ids="-".join)
-def visit(request, browser, site):
-    page_name, device = request.param
-    width, height, scheme = DEVICES[device]
-    page = open_page(
-        browser,
-        f"{site}/{page_name}.html",
-        viewport={"width": width, "height": height},
-        color_scheme=scheme,
-    )
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, browser, site):
+    page = open_page(browser, f"{site}/{request.param}.html")
     yield page
     page.close()
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def visit(request, opened):
+    """The page as a device shows it: opened once, for both."""
+    width, height, scheme = DEVICES[request.param]
+    opened.set_viewport_size({"width": width, "height": height})
+    opened.emulate_media(color_scheme=scheme)
+    opened.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    return opened
 
 
 def page_of(visit):
@@ -89,13 +92,14 @@ def test_answers_are_folded(visit):
 
 
 def test_a_reader_with_a_wider_font_scrolls_no_more(visit):
-    """DejaVu Sans, which Linux falls back to; last, since it changes the page."""
+    """DejaVu Sans, which Linux falls back to."""
     font = base64.b64encode(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf").read_bytes()).decode()
     face = f"@font-face {{ font-family: wide; src: url(data:font/ttf;base64,{font}) }}"
-    visit.add_style_tag(content=f"{face} body :not(pre, pre *, i) {{ font-family: wide !important }}")
+    style = visit.add_style_tag(content=f"{face} body :not(pre, pre *, i) {{ font-family: wide !important }}")
     visit.evaluate("document.fonts.load('16px wide')")
     assert visit.evaluate("document.fonts.check('16px wide')")
     assert visit.evaluate("document.scrollingElement.scrollWidth") <= visit.viewport_size["width"]
+    style.evaluate("element => element.remove()")
 
 
 def test_the_chapter_shows_what_was_trained(browser, site):

@@ -1,0 +1,93 @@
+"""Every number in prose is one that a cell of the page has, its own question, or a line with a citation."""
+
+import re
+
+import nbformat
+import pytest
+from helpers import ROOT
+
+from d2lnets.data import CLASSES
+
+NOT_PROSE = re.compile(  # code, formulas, links, comments, labels; a citation stays a mark
+    r"(?P<cite>\{cite[a-z:]*\}`[^`]*`)|^(```+|:::+)\{(code|math|literalinclude|bibliography).*?^\2\s*$|^```[a-z]*$.*?^```\s*$"
+    r"|\$\$.*?\$\$|\$[^$]+\$|`[^`]*`|<[^>]*>|\]\([^)]*\)|\{[a-z:]+\}`[^`]*`|^:+[a-z-]+:.*$|^%.*$|https?://\S+",
+    re.DOTALL | re.MULTILINE,
+)
+SCALES = {"%": (1, 100), "million": (1, 1e-6), "billion": (1, 1e-9), "thousand": (1, 1e-3)}
+IN_PROSE = re.compile(rf"(?<![\w.\-/×^])(\d[\d,]*(?:\.\d+)?)(?![\w\-×]|\.\d) ?({'|'.join(SCALES)})?")
+IN_CODE = re.compile(r"\d[\d,_]*(?:\.\d+)?(?:e[+-]?\d+)?")
+DATA = {60_000, 55_000, 5_000, 10_000, 28, len(CLASSES)}  # images for all, training, validation, test; pixels; classes
+NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
+
+
+def unaccounted(cells):
+    """The numbers of the Markdown cells that nothing accounts for, each with its line."""
+    known = DATA.union(*(values(text) for cell in cells if cell.cell_type == "code" for text in texts(cell)))
+    asked = set()
+    for cell in cells:
+        if cell.cell_type != "markdown":
+            continue
+        question = "**Predict.**" in cell.source or re.match(r"exercise-\d+-text|exercises-text", cell.id)
+        if question or "answer" not in cell.metadata.get("tags", ()):
+            asked = values(cell.source) if question else set()
+        prose = NOT_PROSE.sub(lambda match: " {cite} " if match["cite"] else " ", cell.source)
+        for line in prose.splitlines():
+            for match in IN_PROSE.finditer(line):
+                if "{cite}" not in line and not is_one_of(known | asked, *match.groups()):
+                    yield match[0].strip(), line.strip()
+
+
+def values(text):
+    """All numbers in code or in what it prints."""
+    return {float(found.replace(",", "").replace("_", "")) for found in IN_CODE.findall(text)}
+
+
+def texts(cell):
+    """A code cell and what it printed, the labels of its figures too."""
+    yield cell.source
+    for output in cell.outputs:
+        yield output.get("text", "")
+        for kind, data in output.get("data", {}).items():
+            if kind.startswith("text/"):
+                yield data
+            elif kind == "image/svg+xml":
+                yield " ".join(re.findall(r">([^<]+)<", data))
+
+
+def is_one_of(known, number, unit):
+    """Whether a number, as rounded as it is written, is a known one."""
+    digits = number.replace(",", "")
+    half = 0.5001 * 10.0 ** -len(digits.partition(".")[2])
+    return any(abs(value * scale - float(digits)) <= half for value in known for scale in SCALES.get(unit, (1,)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_number_in_prose_is_accounted_for(path):
+    lines = [f"{number}: {line}" for number, line in unaccounted(nbformat.read(path, as_version=4).cells)]
+    assert not lines, "print it in a cell, cite it, or leave it out:\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "prose, right",
+    [
+        ("It has 4,810 weights.", True),
+        ("It has 4,811 weights.", False),
+        ("About 4.8 thousand weights, 12 % of all.", True),
+        ("About 4.9 thousand weights.", False),
+        ("13 % of all.", False),
+        ("In the paper 13 % {cite}`he2016deep`.", True),
+        ("ResNet-50 has `17` blocks, $n = 99$, and 60,000 images.", True),
+        ("Of 60,001 images.", False),
+    ],
+)
+def test_a_number_from_nowhere_is_found(prose, right):
+    code = nbformat.v4.new_code_cell("print(weights)\nshare = 0.1204")
+    code.outputs = [nbformat.v4.new_output("stream", text="4810\n")]
+    assert (not list(unaccounted([code, nbformat.v4.new_markdown_cell(prose)]))) is right
+
+
+def test_an_answer_may_repeat_its_question_and_later_prose_may_not():
+    question = nbformat.v4.new_markdown_cell("**Predict.** Of 72 images?\n\n- **A** ...")
+    answer = nbformat.v4.new_markdown_cell("All 72.", metadata={"tags": ["answer"]})
+    assert not list(unaccounted([question, answer]))
+    assert list(unaccounted([question, answer, nbformat.v4.new_markdown_cell("All 72.")])) == [("72", "All 72.")]
