@@ -22,10 +22,10 @@ import pytest
 import yaml
 from filelock import FileLock
 from helpers import ROOT, lacking
-from student_edition import chapters, name_of
+from student_edition import chapters
 
 NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__")
-CHAPTERS = sorted(map(name_of, (ROOT / "book").rglob("*.ipynb")), key=lambda name: name != "densenet")
+CHAPTERS = sorted((path.stem for path in (ROOT / "book").glob("*.ipynb")), key=lambda name: name != "densenet")
 RUNTIMES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtimes").glob("*.txt")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -101,8 +101,18 @@ def test_the_lowest_versions_are_the_bounds_of_the_package():
     assert python.startswith(f"# Python {PROJECT['requires-python'].removeprefix('>=')}:")
 
 
-def test_every_runtime_is_tried_every_week():
+def test_every_notebook_is_run():
+    companions = {path.stem.removesuffix("_exercises") for path in (ROOT / "book" / "exercises").glob("*.ipynb")}
+    assert companions <= set(CHAPTERS)
+    assert len(CHAPTERS) + len(companions) == len(list((ROOT / "book").rglob("*.ipynb")))
+
+
+def test_every_runtime_and_the_newest_python_are_tried_every_week():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["test"]["steps"]
+    (python,) = (step["with"]["python-version"] for step in steps if "setup-python" in str(step))
+    newest = max(re.findall(r"Python :: (3[.]\d+)", str(PROJECT["classifiers"])), key=lambda name: int(name[2:]))
+    assert f"'schedule' && '{newest}'" in python
     job = workflow["jobs"]["runtimes"]
     tried = {row["runtime"]: row["python"] for row in job["strategy"]["matrix"]["include"]}
     assert tried == {name: re.match(r"# Python ([\d.]+):", text)[1] for name, text in RUNTIMES.items()}
@@ -160,28 +170,16 @@ assert shell.run_cell({source!r}).error_in_exec
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
+    """It and its exercises, each with a kernel of its own, in a folder with nothing else."""
     book, python = (colab.book, colab.python) if colab.installed else (ROOT / "book", sys.executable)
-    notebook = chapter(book, name)
-    (setup,) = (cell for cell in notebook.cells if cell.id == "colab")
-    setup.metadata.tags = [
-        *setup.metadata.get("tags", []),
-        "nbval-ignore-output",
-    ]  # names the GPU there
-    nbformat.write(notebook, tmp_path / "chapter.ipynb")
+    for stem in (name, f"exercises/{name}_exercises"):
+        if (book / f"{stem}.ipynb").exists():
+            notebook = chapter(book, stem)
+            (setup,) = (cell for cell in notebook.cells if cell.id == "colab")
+            setup.metadata.tags = [*setup.metadata.get("tags", []), "nbval-ignore-output"]  # names the GPU there
+            nbformat.write(notebook, tmp_path / Path(f"{stem}.ipynb").name)
     command = [python, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
     environment = os.environ | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-
-
-@pytest.mark.parametrize("python", sorted({"3.11", "3.14"} - {"{}.{}".format(*sys.version_info)}))
-def test_the_package_can_be_installed_with(python, tmp_path):
-    """The oldest Python that it takes and the newest that PyTorch has files for, where this is another."""
-    assert PROJECT["requires-python"] == ">=3.11"
-    where = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:", "--target", tmp_path]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", *where]
-    done = subprocess.run([*command, *PROJECT["dependencies"]], capture_output=True, encoding="utf-8")
-    if "Could not fetch" in done.stderr or "connection" in done.stderr.lower():
-        lacking("package index that pip can reach", "connect to a network")
-    assert done.returncode == 0, done.stderr

@@ -75,9 +75,9 @@ def pytorch_right(name, out):
 
 
 CUTS = {
-    "plain20": [[], ["conv2_x.1"], ["conv4_x.2"]],
-    "resnet20": [[], ["conv2_x.0"], ["conv3_x.1", "conv4_x.1"]],
-    "densenet-small": [[], ["dense1.0"], ["dense2.1", "dense4.3"]],
+    "plain20": [[], ["conv2_x.1"]],
+    "resnet20": [[], ["conv3_x.1", "conv4_x.1"]],
+    "densenet-small": [[], ["dense2.1", "dense4.3"]],
 }
 
 

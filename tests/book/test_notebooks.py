@@ -26,28 +26,7 @@ def figures(cell):
     return [output["data"] for output in cell["outputs"] if "image/svg+xml" in output.get("data", {})]
 
 
-def nbval(notebook, folder):
-    (folder / "edited.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
-    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
-
-
-def up_to(notebook, text):
-    """The notebook up to the first cell with `text` in an output."""
-    cells = notebook["cells"]
-    last = next(i for i, cell in enumerate(cells) if text in json.dumps(cell.get("outputs", []), ensure_ascii=False))
-    return {**copy.deepcopy(notebook), "cells": copy.deepcopy(cells[: last + 1])}
-
-
-def test_an_edited_number_is_noticed(tmp_path):
-    chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == "resnet18").read_text(encoding="utf-8"))
-    honest = up_to(chapter, "11,178,378")
-    assert nbval(honest, tmp_path).returncode == 0
-    edited = json.loads(json.dumps(honest).replace("11,178,378", "11,178,379"))
-    result = nbval(edited, tmp_path)
-    assert result.returncode == 1 and "11,178,379" in result.stdout
-
-
+EDITED = "resnet18", "trace", "11,178,378", "11,178,379"  # a chapter, a cell, a number that it prints, another
 BREAKS = {  # for each broken block: a chapter, the cell that turns red, and what is run before it
     "no addition": (
         "residual_block",
@@ -90,15 +69,46 @@ def test_the_code_of_the_page_on_first_steps_learns_its_batch_by_heart(capsys):
     assert float(capsys.readouterr().out) < 0.01
 
 
-@pytest.mark.parametrize("name", BREAKS)
-def test_a_broken_block_turns_its_chapter_red(name, tmp_path):
-    stem, cell, sabotage = BREAKS[name]
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What nbval says of each cell of small notebooks, all in one run: "PASSED a.ipynb::Cell 0"."""
+    folder = tmp_path_factory.mktemp("edited")
+
+    def write(name, chapter, *cells):
+        text = json.dumps({**chapter, "cells": cells})
+        (folder / f"{name}.ipynb").write_text(text, encoding="utf-8")
+        return text
+
+    for name, (stem, cell, sabotage) in BREAKS.items():
+        chapter, cells = chapter_and_cells(stem)
+        saboteur = copy.deepcopy(cells["setup"])
+        saboteur["source"] += [f"\n{line}\n" for line in sabotage.splitlines()]
+        write(name, chapter, saboteur, cells[cell])
+    stem, cell, number, another = EDITED
+    chapter, cells = chapter_and_cells(stem)
+    honest = write("honest", chapter, cells["setup"], cells[cell])
+    (folder / "edited.ipynb").write_text(honest.replace(number, another), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 1, done.stdout
+    return set(re.findall(r"^((?:PASSED|FAILED) .*?::Cell \d+)", done.stdout, re.MULTILINE)), done.stdout
+
+
+def chapter_and_cells(stem):
     chapter = json.loads(next(path for path in NOTEBOOKS if path.stem == stem).read_text(encoding="utf-8"))
-    cells = {each["id"]: each for each in chapter["cells"]}
-    saboteur = copy.deepcopy(cells["setup"])
-    saboteur["source"] += [f"\n{line}\n" for line in sabotage.splitlines()]
-    result = nbval({**chapter, "cells": [saboteur, cells[cell]]}, tmp_path)
-    assert result.returncode == 1 and "1 failed, 1 passed" in result.stdout
+    return chapter, {cell["id"]: cell for cell in chapter["cells"]}
+
+
+def test_an_edited_number_is_noticed(outcomes):
+    lines, printed = outcomes
+    assert {"PASSED honest.ipynb::Cell 0", "PASSED honest.ipynb::Cell 1"} <= lines
+    assert {"PASSED edited.ipynb::Cell 0", "FAILED edited.ipynb::Cell 1"} <= lines
+    assert EDITED[-1] in printed
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_block_turns_its_chapter_red(name, outcomes):
+    assert {f"PASSED {name}.ipynb::Cell 0", f"FAILED {name}.ipynb::Cell 1"} <= outcomes[0]
 
 
 def test_every_cell_was_run_in_order_and_without_error(notebook):
