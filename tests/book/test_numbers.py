@@ -5,13 +5,18 @@ import re
 import nbformat
 import pytest
 from helpers import ROOT
+from markdown_it import MarkdownIt
+from mdit_py_plugins.colon_fence import colon_fence_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.myst_role import myst_role_plugin
 
 from d2lnets.data import CLASSES
 
-NOT_PROSE = re.compile(  # code, formulas, links, comments, labels; a citation stays a mark
-    r"(?P<cite>\{cite[a-z:]*\}`[^`]*`)|^(```+|:::+)\{(code|math|literalinclude|bibliography).*?^\2\s*$|^```[a-z]*$.*?^```\s*$"
-    r"|\$\$.*?\$\$|\$[^$]+\$|`[^`]*`|<[^>]*>|\]\([^)]*\)|\{[a-z:]+\}`[^`]*`|^:+[a-z-]+:.*$|^%.*$|https?://\S+",
-    re.DOTALL | re.MULTILINE,
+MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin).use(myst_role_plugin).use(colon_fence_plugin)
+PROSE_INSIDE = re.compile(r"\{(note|tip|warning|admonition|seealso|grid[\w-]*|dropdown|table|figure)\}")
+PLACES = re.compile(  # years, and what numbers a place
+    r"\b(19|20)\d\d\b"
+    r"|\b([Ee]xercises?|[Ss]eeds?|Sections?|Tables?|footnote|where|Python|BY) [\d.]+(, [\d.]+)*(,? (and|to) [\d.]+)?"
 )
 SCALES = {"%": (1, 100), "million": (1, 1e-6), "billion": (1, 1e-9), "thousand": (1, 1e-3)}
 IN_PROSE = re.compile(rf"(?<![\w.\-/×^])(\d[\d,]*(?:\.\d+)?)(?![\w\-×]|\.\d) ?({'|'.join(SCALES)})?")
@@ -30,11 +35,33 @@ def unaccounted(cells):
         question = "**Predict.**" in cell.source or re.match(r"exercise-\d+-text|exercises-text", cell.id)
         if question or "answer" not in cell.metadata.get("tags", ()):
             asked = values(cell.source) if question else set()
-        prose = NOT_PROSE.sub(lambda match: " {cite} " if match["cite"] else " ", cell.source)
-        for line in prose.splitlines():
-            for match in IN_PROSE.finditer(line):
-                if "{cite}" not in line and not is_one_of(known | asked, *match.groups()):
+        for line in sentences(cell.source):
+            for match in IN_PROSE.finditer(PLACES.sub(" ", line)):
+                if CITED not in line and not is_one_of(known | asked, *match.groups()):
                     yield match[0].strip(), line.strip()
+
+
+CITED = "{cite}"
+
+
+def sentences(source):
+    """The lines of Markdown without code, formulas, links; a table in one with the line above it."""
+    lines, table = [""], False
+    for token in MARKDOWN.parse(source):
+        if token.type in ("table_open", "table_close"):
+            table = token.type == "table_open"
+        elif token.type in ("fence", "colon_fence") and PROSE_INSIDE.match(token.info):
+            lines += sentences(re.sub(r"\A(:[\w-]+:.*\n)+", "", token.content))
+        elif token.type == "inline":
+            text = "".join(prose_of(child) for child in token.children)
+            lines[-1:] = [f"{lines[-1]} {text}"] if table else [lines[-1], *text.splitlines()]
+    return lines
+
+
+def prose_of(token):
+    if token.type == "myst_role":
+        return CITED if token.meta["name"].startswith("cite") else " "
+    return token.content if token.type == "text" else "\n" if token.type == "softbreak" else " "
 
 
 def values(text):
