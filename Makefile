@@ -1,5 +1,5 @@
 # The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
-.PHONY: book test check lab refresh runs gpu bench fork student-edition check-submissions lock colab
+.PHONY: book test browsers check lab refresh runs gpu bench fork student-edition check-submissions lock colab
 
 # By default the Python that .venv was made with
 PYTHON ?= $(or $(realpath .venv/bin/python),python3)
@@ -23,6 +23,9 @@ PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durati
 
 test: book  ## build the book, run all tests, and every notebook against its stored outputs
 	$(PYTEST)
+
+browsers: book  ## open every page in Firefox and in WebKit; `make test` opens three
+	EVERY_PAGE=1 $(PYTEST) tests/book/test_browsers.py
 
 check: $(READY) $(NODE)  ## for the inner loop: style, types, and the tests of a minute; no browser, no training, no built book
 	$(BIN)/ruff check .
