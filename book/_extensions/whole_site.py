@@ -93,6 +93,7 @@ def small_page(title, body, head=""):
 
 
 def setup(app):
+    app.config.mathjax_path = "mathjax/startup.js"  # and the parts that _config.yml names
     app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
