@@ -75,7 +75,7 @@ def test_axe_finds_nothing_folded_or_open(visit):
 
 def test_formulas_are_set(visit):
     if visit.locator(".math").count():
-        visit.wait_for_selector("mjx-container")
+        visit.wait_for_selector("mjx-container", state="attached")  # perhaps in a fold
     assert visit.locator("mjx-merror").count() == 0
 
 
