@@ -248,13 +248,14 @@ export class Network {
    */
   learn(x, labels, rate) {
     const rows = labels.length;
-    const probabilities = softmax(this.forward(x, rows, true), rows);
-    const classes = probabilities.length / rows;
+    const logits = this.forward(x, rows, true);
+    const { probabilities, logarithms } = softmax(logits, rows);
+    const classes = logits.length / rows;
     const derivative = this.derivatives[this.layers.length];
     let [loss, wrong] = [0, 0];
     for (let row = 0; row < rows; row += 1) {
       const mine = probabilities.subarray(row * classes, (row + 1) * classes);
-      loss -= Math.log(mine[labels[row]]) / rows;
+      loss += (logarithms[row] - logits[row * classes + labels[row]]) / rows;
       wrong += Number(mine.indexOf(Math.max(...mine)) !== labels[row]) / rows;
       for (let k = 0; k < classes; k += 1) derivative[row * classes + k] = (mine[k] - Number(k === labels[row])) / rows;
     }
@@ -274,16 +275,18 @@ export class Network {
   }
 }
 
-/** Row by row. @param {Float32Array} logits @param {number} rows */
+/** Row by row: the probabilities, and the logarithm of what they were divided by. @param {Float32Array} logits @param {number} rows */
 export function softmax(logits, rows) {
   const classes = logits.length / rows;
   const probabilities = new Float64Array(logits.length);
+  const logarithms = new Float64Array(rows);
   for (let row = 0; row < rows; row += 1) {
     const mine = logits.subarray(row * classes, (row + 1) * classes);
     const largest = Math.max(...mine);
     let total = 0;
     for (const logit of mine) total += Math.exp(logit - largest);
     for (let k = 0; k < classes; k += 1) probabilities[row * classes + k] = Math.exp(mine[k] - largest) / total;
+    logarithms[row] = largest + Math.log(total);
   }
-  return probabilities;
+  return { probabilities, logarithms };
 }

@@ -16,13 +16,15 @@ const QUANTITIES = /** @type {Quantity[]} */ (["gradients", "sizes"]);
 const KINDS = /** @type {Kind[]} */ (["plain", "residual"]);
 const MARKS = { plain: "▲", residual: "●" }; // as in the other charts
 const HALF = SIZE / 2; // pixels, height and width of an image here
+const NOTE = `Error and loss are means over the last ${WINDOW} batches of ${ROWS}, each measured before the step that learns from it. The two networks see the same batches, and start from the same weights; only branches can be zero, so there the plain network keeps He's.`;
 const TOP = { losses: [0, 1, 2, 3], errors: [0, 0.25, 0.5, 0.75, 1] };
 
-/** @param {HTMLElement} place */
-export function race(place) {
-  const query = new URLSearchParams(location.search);
+/** @param {HTMLElement} place @param {string} first settings, as in an address; those of the page's own address go before */
+export function race(place, first = "") {
+  const shared = new URLSearchParams(location.search);
+  const settings = read(shared.has("depth") ? shared : new URLSearchParams(first));
   place.id ||= "race";
-  if (query.has("depth")) {
+  if (shared.has("depth")) {
     for (let fold = place.closest("details"); fold; fold = fold.parentElement?.closest("details") ?? null) fold.open = true;
     place.scrollIntoView();
   }
@@ -32,7 +34,7 @@ export function race(place) {
     const file = await loadRace(onProgress);
     const count = bytes / (HALF ** 2 + 1);
     const images = { labels: file.slice(0, count), pixels: file.slice(count), mean, deviation };
-    const bench = new Bench(place, contents.classes, images, read(query));
+    const bench = new Bench(place, contents.classes, images, { ...settings });
     await bench.ready;
     return bench.element;
   });
@@ -59,6 +61,7 @@ class Bench {
       this.worker.addEventListener("error", () => reject(failed), { once: true });
     });
     this.message = make("p", { role: "status" });
+    this.spoken = make("p", { role: "status", class: "visually-hidden" });
     this.at = make("p", { class: "lab-verdict" });
     this.start = make("button", { type: "button", class: "lab-start", onclick: () => this.run(!this.running) }, "Start");
     this.one = make("button", { type: "button", onclick: () => this.worker.postMessage({ step: true }) }, "One step");
@@ -88,16 +91,18 @@ class Bench {
       make("div", { class: "lab-settings" }, ...this.controls()),
       make("div", { class: "lab-tools" }, this.start, this.one, reset, copy),
       this.message,
+      this.spoken,
       this.at,
       make(
         "div",
         { class: "lab-columns" },
-        figure(`Training error: wrong answers among the last ${WINDOW * ROWS} images, each before it was learned from`, this.curves.errors),
-        figure("Training loss on the same images, in nats", this.curves.losses),
+        figure(`Training error, the last ${WINDOW * ROWS} images`, this.curves.errors),
+        figure("Training loss on them, in nats", this.curves.losses),
       ),
       make("div", { class: "lab-twins" }, this.twins.plain.element, this.twins.residual.element),
       make("p", {}, `${HELD} test images, which are not trained on, and what the two take them for:`),
       make("ul", { class: "lab-answers" }, ...this.pictures.map((picture) => picture.element)),
+      make("p", { class: "lab-note" }, NOTE),
     );
   }
 
@@ -157,7 +162,6 @@ class Bench {
     this.number += 1;
     this.series = { losses: pair(), errors: pair() };
     this.scales = scales();
-    this.message.textContent = "";
     this.worker.postMessage({ settings: this.settings, race: this.number });
   }
 
@@ -166,7 +170,8 @@ class Bench {
     this.running = running;
     this.start.textContent = running ? "Pause" : "Start";
     this.one.disabled = running;
-    this.message.textContent = running ? "The race is on." : this.sum();
+    this.message.textContent = "";
+    this.spoken.textContent = running ? "The race is on." : this.sum();
     this.worker.postMessage({ run: running });
   }
 
@@ -187,6 +192,7 @@ class Bench {
       this.series.errors[kind].push(...report[kind].errors);
     }
     if (report.finished && this.running) this.run(false);
+    if (!this.running) this.spoken.textContent = this.sum();
     if (this.drawing) return;
     this.drawing = true;
     requestAnimationFrame(() => {

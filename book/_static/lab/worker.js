@@ -40,7 +40,7 @@ class Runner {
   /** @param {Float32Array} held @returns {Progress} */
   report(held) {
     const [gradients, sizes] = [this.network.gradients(), this.network.sizes()]; // before other images go through
-    const probabilities = softmax(this.network.forward(held, HELD, false), HELD);
+    const { probabilities } = softmax(this.network.forward(held, HELD, false), HELD);
     const answers = Array.from({ length: HELD }, (_, i) => {
       const mine = probabilities.subarray(i * CLASSES, (i + 1) * CLASSES);
       const probability = Math.max(...mine);
