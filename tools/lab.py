@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from d2lnets import load_fashion_mnist, load_runs, load_trained, trace_shapes
-from d2lnets.data import CLASSES, SUBSET, normalize
+from d2lnets.data import CLASSES, PIXEL_MEAN, PIXEL_STD, SUBSET, normalize
 from d2lnets.densenet import DenseLayer
 from d2lnets.export import Switched, export
 from d2lnets.resnet import CifarBlock
+from d2lnets.training.degradation import halved
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "book" / "_static" / "lab" / "built"
@@ -57,6 +58,15 @@ def describe(name, split):
     }, right
 
 
+def race_images():
+    """What a race trains on, and ten test images, one of each class: labels (3610,) and images (3610, 196), uint8."""
+    data = halved(load_fashion_mnist(SUBSET).without_validation())
+    held = torch.stack([(data.validation.labels == k).nonzero()[0, 0] for k in range(len(CLASSES))])
+    splits = data.train, data.validation[held]
+    labels = torch.cat([split.labels for split in splits]).to(torch.uint8)
+    return labels, torch.cat([split.images.flatten(1) for split in splits])
+
+
 def gallery(labels, wrong):
     """The first images of every class, then those that most of the networks get wrong: indices."""
     first = [i.item() for k in range(len(CLASSES)) for i in (labels == k).nonzero()[:SHOWN_OF_A_CLASS]]
@@ -73,6 +83,8 @@ def main():
     (OUT / f"{WASM}.gz").write_bytes(runtime)
     split = shown_images()
     (OUT / "images.bin").write_bytes(split.images.numpy().tobytes())
+    race = b"".join(each.numpy().tobytes() for each in race_images())
+    (OUT / "race.bin").write_bytes(race)
     networks, wrong = [], torch.zeros(len(split), dtype=torch.int64)
     for name in tqdm(NETWORKS, desc="the live lab", unit="network"):
         export(load_trained(name), OUT / f"{name}.onnx")
@@ -84,6 +96,7 @@ def main():
         "labels": split.labels.tolist(),
         "gallery": gallery(split.labels, wrong.tolist()),
         "runtime_bytes": len(runtime),
+        "race": {"bytes": len(race), "mean": PIXEL_MEAN, "deviation": PIXEL_STD},
         "networks": networks,
     }
     (OUT / "lab.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")

@@ -369,7 +369,7 @@ def test_other_pages_load_nothing_of_the_lab():
     with_lab = {
         path.stem for path in (HTML / "book").glob("*.html") if "lab/main.js" in path.read_text(encoding="utf-8")
     }
-    assert with_lab == {"index", "lab", "residual_block", "googlenet", "resnet18"}
+    assert with_lab == {"index", "lab", "function_classes", "residual_block", "googlenet", "resnet18"}
 
 
 # For all
@@ -437,7 +437,7 @@ def test_on_a_phone(browser, site):
 def test_opened_as_a_file_it_says_what_to_do(browser):
     page = browser.new_page()
     page.goto((HTML / "book" / "lab.html").as_uri())
-    for bench in ("look", "take-out", "build"):
+    for bench in ("race", "look", "take-out", "build"):
         assert "python -m http.server" in page.locator(f"[data-bench={bench}]").inner_text()
     page.close()
 

@@ -1,13 +1,13 @@
 // Look inside: an image that can be drawn on, what a network takes it for, and the maps behind every stage.
 
 import { SIZE, describe, load } from "./models.js";
-import { explain, labelled, make, percent, select, startButton, unique } from "./page.js";
+import { explain, labelled, make, percent, select, startButton, unique, withRuntime } from "./page.js";
 
 const SCALE = 10; // of the canvas, pixels for each of the image's
 
 /** @param {HTMLElement} place @param {string} first the network at the beginning */
 export function look(place, first = "resnet20") {
-  return startButton(place, first, async (onProgress) => {
+  return startButton(place, withRuntime(first), async (onProgress) => {
     const contents = await describe();
     const network = await load(first, onProgress);
     return bench(contents, network);

@@ -28,6 +28,7 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest pro
  * @property {number[]} labels
  * @property {number[]} gallery
  * @property {number} runtime_bytes
+ * @property {{bytes: number, mean: number, deviation: number}} race its file, and how its pixels become numbers of about 1
  * @property {Description[]} networks
  */
 /** @typedef {(part: number) => void} OnProgress from 0 to 1 */
@@ -85,6 +86,14 @@ async function download(file, bytes, onProgress) {
     onProgress(Math.min(1, done / bytes));
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+/** The images of a race: the labels, then the pixels, image by image. @param {OnProgress} onProgress */
+export async function loadRace(onProgress) {
+  const { bytes } = (await describe()).race;
+  const file = await download("race.bin", bytes, onProgress);
+  if (file.length !== bytes) throw new LoadError("race.bin is damaged. Reload the page.");
+  return file;
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */

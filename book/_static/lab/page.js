@@ -57,10 +57,10 @@ const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
  * Put a button into a bench's place that loads what is needed, shows how far it is, and then builds the bench; what goes
  * wrong is said there, with a button for another try.
  * @param {HTMLElement} place
- * @param {string} network the first that the bench needs
+ * @param {(contents: import("./models.js").Contents) => number} weigh how many bytes the bench needs
  * @param {(onProgress: (part: number) => void) => Promise<HTMLElement>} build
  */
-export async function startButton(place, network, build) {
+export async function startButton(place, weigh, build) {
   const message = make("p", { role: "status" });
   const bar = make("progress", { max: 1, value: 0, hidden: true, "aria-label": "loaded" });
   const button = make("button", { type: "button", class: "lab-start" }, "Start the bench");
@@ -81,13 +81,16 @@ export async function startButton(place, network, build) {
   });
   place.replaceChildren(button, bar, message);
   try {
-    const { networks, runtime_bytes } = await describe();
-    const bytes = runtime_bytes + (networks.find(({ name }) => name === network)?.bytes ?? 0);
+    const bytes = weigh(await describe());
     if (!message.textContent) message.textContent = `Loads ${megabytes(bytes)}, once. Everything is computed on your device; nothing leaves it.`;
   } catch (error) {
     if (!message.textContent) message.textContent = explain(error);
   }
 }
+
+/** The bytes of ONNX Runtime and a network. @param {string} network @returns {(contents: import("./models.js").Contents) => number} */
+export const withRuntime = (network) => ({ networks, runtime_bytes }) =>
+  runtime_bytes + (networks.find(({ name }) => name === network)?.bytes ?? 0);
 
 /** @param {unknown} error */
 export function explain(error) {

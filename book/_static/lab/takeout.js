@@ -1,7 +1,7 @@
 // Take a block out: switches for a network's blocks, and its accuracy without those that are off.
 
 import { describe, load } from "./models.js";
-import { draw, explain, labelled, make, percent, select, startButton } from "./page.js";
+import { draw, explain, labelled, make, percent, select, startButton, withRuntime } from "./page.js";
 
 /** @typedef {{network: string, out: string[], right: number}} Result */
 /** @typedef {import("./models.js").Contents} Contents */
@@ -9,7 +9,7 @@ import { draw, explain, labelled, make, percent, select, startButton } from "./p
 
 /** @param {HTMLElement} place @param {string} first the network at the beginning */
 export function takeOut(place, first = "resnet20") {
-  return startButton(place, first, async (onProgress) => {
+  return startButton(place, withRuntime(first), async (onProgress) => {
     const contents = await describe();
     const network = await load(first, onProgress);
     return new Bench(contents, network).element;
