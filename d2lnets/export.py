@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from d2lnets.data import normalize
 from d2lnets.densenet import DenseBlock
@@ -21,7 +22,8 @@ class Switched(nn.Module):
     dense block's layer give way to zeros. ``switches`` names these blocks and layers, in the order of the input.
 
     Shapes: pixels (N, C, H, W), from 0 to 255, and switches (len(switches),), 1 for what stays and 0 for what
-    is taken out -> the logits (N, num_classes), then the maps after every stage but the head.
+    is taken out -> the logits (N, num_classes), the maps after every stage but the head, and last the class activation
+    maps, as `d2lnets.probes.class_maps` has them.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -37,7 +39,8 @@ class Switched(nn.Module):
 
     def forward(self, pixels: torch.Tensor, switches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, maps, stays = normalize(pixels), [], iter(switches.unbind())
-        for stage in self.net.children():
+        *stages, head = self.net.children()
+        for stage in stages:
             if isinstance(stage, DenseBlock):
                 features = [x]
                 for layer in stage:
@@ -49,8 +52,9 @@ class Switched(nn.Module):
             else:
                 x = stage(x)
             maps.append(x)
-        logits = maps.pop()
-        return logits, *maps
+        *before, _, _, linear = head  # a global average pool, and a flattening
+        class_maps = functional.conv2d(nn.Sequential(*before)(x), linear.weight[:, :, None, None], linear.bias)
+        return head(x), *maps, class_maps
 
 
 def keeps_shape(block: nn.Module) -> bool:
@@ -61,7 +65,8 @@ def keeps_shape(block: nn.Module) -> bool:
 def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] = (1, 28, 28)) -> None:
     """Write a network of this package, as `Switched`, to an ONNX file.
 
-    Its inputs are ``pixels`` and ``switches``; its outputs ``logits`` and the maps, by the names of their stages.
+    Its inputs are ``pixels`` and ``switches``; its outputs ``logits``, the maps by the names of their stages, and
+    ``class_maps``.
 
     Args:
         net: in eval mode, or batch norm would look at the batch.
@@ -84,7 +89,7 @@ def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] =
             switched,
             (torch.zeros(2, *input_shape), torch.ones(len(switched.switches))),
             input_names=["pixels", "switches"],
-            output_names=["logits", *stages[:-1]],
+            output_names=["logits", *stages[:-1], "class_maps"],
             dynamic_shapes=({0: torch.export.Dim("images")}, None),
             dynamo=True,
             verbose=False,

@@ -14,6 +14,7 @@ import d2lnets
 from d2lnets.__main__ import main
 from d2lnets.data import SUBSET, normalize
 from d2lnets.export import Switched, export
+from d2lnets.probes import class_maps
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.9", reason="ONNX export needs PyTorch 2.9")
 IMAGES = d2lnets.load_fashion_mnist(SUBSET).test.images[:500]
@@ -41,6 +42,9 @@ def test_logits_and_maps_are_those_of_the_network(exported):
     for name, stage in net.named_children():
         x = stage(x)
         np.testing.assert_allclose(got["logits" if name == "head" else name], x.numpy(), atol=1e-4, rtol=1e-4)
+    maps = got.pop("class_maps")
+    np.testing.assert_allclose(maps, class_maps(net, normalize(IMAGES)).numpy(), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(maps.mean(axis=(2, 3)), got["logits"], atol=1e-4)
     assert len(got) == len(list(net.children()))
 
 

@@ -1,6 +1,7 @@
 """The live lab in a real browser: PyTorch's numbers, fast answers, use by all, and polite failures."""
 
 import json
+import re
 import statistics
 from collections import OrderedDict
 from itertools import product
@@ -54,15 +55,21 @@ def test_logits_are_those_of_pytorch(page, name):
     got = page.evaluate(
         """async name => {
             const network = await (await import("/_static/lab/models.js")).load(name);
-            const stays = network.description.switches.map(() => true), rows = [];
-            for (let i = 0; i < 500; i += 50)
-                rows.push(...(await network.run(network.pixels(i, 50), stays, ["logits"])).logits);
-            return rows;
+            const stays = network.description.switches.map(() => true), rows = [], sums = [];
+            for (let i = 0; i < 500; i += 50) {
+                const { logits, class_maps } = await network.run(network.pixels(i, 50), stays, ["logits", "class_maps"]);
+                const each = class_maps.length / logits.length;
+                const mean = (k) => class_maps.subarray(k * each, (k + 1) * each).reduce((a, b) => a + b, 0) / each;
+                rows.push(...logits);
+                sums.push(...Array.from(logits, (_, k) => mean(k)));
+            }
+            return [rows, sums];
         }""",
         name,
     )
     expected = d2lnets.load_trained(name)(normalize(lab.shown_images().images))
-    torch.testing.assert_close(torch.tensor(got).view(500, 10), expected, atol=1e-4, rtol=0)
+    for numbers in got:  # the logits, and what the class maps add up to
+        torch.testing.assert_close(torch.tensor(numbers).view(500, 10), expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -331,6 +338,30 @@ def test_every_network_and_image_can_be_looked_into(page):
             said = wait_for_text(place, f"The label: {label}")
             right[network["name"]].append(f": {label}, " in said)
     assert all(any(each) for each in right.values())
+
+
+def test_a_map_says_what_it_adds_to_the_answer(page):
+    """The answer's, until another is chosen; chosen again, the answer is followed again."""
+    place = start(page, "look")
+    wait_for_text(place, "The label: ")
+    where = place.locator(".lab-where")
+    answer = place.locator(".lab-bars .lab-best span").first.inner_text()
+    pressed = where.locator("button[aria-pressed=true]")
+    assert pressed.inner_text().startswith(answer) and where.get_by_role("status").inner_text().startswith(
+        f"{answer} gets +"
+    )
+    where.get_by_role("button", name="Sandal").click()
+    assert pressed.inner_text().startswith("Sandal")
+    assert re.fullmatch(
+        rf"Sandal gets \+[\d.]+ from the blue places and −[\d.]+ from the orange ones: a logit of [+−][\d.]+,"
+        rf" [\d.]+ less than {answer}, the answer\.",
+        where.get_by_role("status").inner_text(),
+    )
+    assert place.locator(".lab-upon").is_visible()
+    where.get_by_label("over the image").uncheck()
+    assert place.locator(".lab-upon").is_hidden()
+    where.get_by_role("button", name="Sandal").click()
+    assert pressed.inner_text().startswith(answer)
 
 
 def test_weight_and_time_to_the_first_answer(browser, site, capsys):

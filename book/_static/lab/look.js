@@ -2,6 +2,7 @@
 
 import { SIZE, describe, load } from "./models.js";
 import { explain, labelled, make, percent, select, startButton, unique, withRuntime } from "./page.js";
+import { Where } from "./where.js";
 
 const SCALE = 10; // of the canvas, pixels for each of the image's
 
@@ -21,6 +22,7 @@ function bench(contents, network) {
   const verdict = make("p", { class: "lab-verdict", role: "status" });
   const bars = contents.classes.map((name) => new Bar(name));
   const stages = make("div", { class: "lab-stages" });
+  const where = new Where(contents.classes, drawing.frame);
 
   const networks = select(
     contents.networks.map(({ name, title }) => [name, title]),
@@ -56,13 +58,14 @@ function bench(contents, network) {
   async function showLatest() {
     do {
       again = false;
-      const { probabilities, maps } = await chosen.network.look(drawing.pixels);
+      const { probabilities, maps, classMaps } = await chosen.network.look(drawing.pixels);
       const best = probabilities.indexOf(Math.max(...probabilities));
       bars.forEach((bar, i) => bar.show(probabilities[i], i === best));
       const truth = contents.classes[contents.labels[chosen.image]];
       const said = `${chosen.network.description.title}: ${contents.classes[best]}, ${percent(probabilities[best])}.`;
       verdict.textContent = `${said} ${drawing.touched ? `Drawn on; it was labelled ${truth}.` : `The label: ${truth}.`}`;
       showMaps(stages, chosen.network.description, maps);
+      where.show(classMaps);
     } while (again);
   }
 
@@ -83,6 +86,8 @@ function bench(contents, network) {
       drawing.element,
       make("div", {}, verdict, make("ul", { class: "lab-bars" }, ...bars.map((bar) => bar.element))),
     ),
+    where.element,
+    make("h4", {}, "What the stages see"),
     stages,
   );
   choose(chosen.image);
@@ -123,13 +128,14 @@ class Drawing {
       role: "application",
       "aria-label": "The image, 28×28 pixels. Draw with a pointer; or move with the arrow keys and press space.",
     });
+    this.frame = make("div", { class: "lab-frame" }, this.canvas);
     const tool = unique();
     const draw = make("input", { type: "radio", name: tool, checked: true });
     this.erase = make("input", { type: "radio", name: tool });
     this.element = make(
       "div",
       { class: "lab-drawing" },
-      this.canvas,
+      this.frame,
       make(
         "div",
         { class: "lab-tools" },

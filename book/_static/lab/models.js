@@ -220,12 +220,16 @@ export class Network {
     return Object.fromEntries(outputs.map((name) => [name, /** @type {Float32Array} */ (results[name].data)]));
   }
 
-  /** @param {Float32Array} pixels of one image @returns {Promise<{probabilities: number[], maps: Float32Array[]}>} */
+  /**
+   * What it makes of one image: the class maps have what each place adds to the logits, class after class.
+   * @param {Float32Array} pixels
+   * @returns {Promise<{probabilities: number[], maps: Float32Array[], classMaps: Float32Array}>}
+   */
   async look(pixels) {
     const stages = this.description.stages.slice(0, -1).map((stage) => stage.name);
     const all = this.description.switches.map(() => true);
-    const { logits, ...maps } = await this.run(pixels, all, ["logits", ...stages]);
-    return { probabilities: softmax(logits), maps: stages.map((name) => maps[name]) };
+    const { logits, class_maps, ...maps } = await this.run(pixels, all, ["logits", "class_maps", ...stages]);
+    return { probabilities: softmax(logits), maps: stages.map((name) => maps[name]), classMaps: class_maps };
   }
 
   /**
