@@ -65,7 +65,7 @@ class Bench {
     this.at = make("p", { class: "lab-verdict" });
     this.start = make("button", { type: "button", class: "lab-start", onclick: () => this.run(!this.running) }, "Start");
     this.one = make("button", { type: "button", onclick: () => this.worker.postMessage({ step: true }) }, "One step");
-    this.curves = { losses: make("div"), errors: make("div") };
+    this.curves = { losses: make("div", { class: "lab-curve" }), errors: make("div", { class: "lab-curve" }) };
     this.twins = { plain: new Twin("plain"), residual: new Twin("residual") };
     this.pictures = Array.from({ length: HELD }, (_, i) => {
       const image = images.labels.length - HELD + i;
@@ -205,7 +205,8 @@ class Bench {
     const { latest, series } = this;
     if (!latest) return;
     this.at.textContent = `Step ${latest.step} of ${LAST}`;
-    const width = Math.max(220, this.curves.errors.clientWidth);
+    const width = this.curves.errors.clientWidth; // asked for before anything changes: then it costs nothing
+    const narrow = this.twins.plain.places.sizes.clientWidth;
     this.curves.errors.replaceChildren(curves("Training error by step", series.errors, width, TOP.errors, (mark) => percent(mark, 0), 0.9));
     this.curves.losses.replaceChildren(curves("Loss by step", series.losses, width, TOP.losses, String, Math.log(10)));
     for (const quantity of QUANTITIES) {
@@ -213,7 +214,7 @@ class Bench {
     }
     for (const kind of KINDS) {
       const [loss, error] = [series.losses[kind].at(-1), series.errors[kind].at(-1)];
-      this.twins[kind].show(latest[kind], this.scales, loss, error);
+      this.twins[kind].show(latest[kind], this.scales, narrow, loss, error);
     }
     this.pictures.forEach((picture, i) => picture.show(latest.plain.answers[i], latest.residual.answers[i]));
   }
@@ -231,7 +232,7 @@ class Twin {
   constructor(kind) {
     this.kind = kind;
     this.score = make("p", { class: "lab-score" });
-    this.places = { gradients: make("div"), sizes: make("div") };
+    this.places = { gradients: make("div", { class: "lab-layers" }), sizes: make("div", { class: "lab-layers" }) };
     this.element = make(
       "div",
       {},
@@ -243,15 +244,14 @@ class Twin {
   }
 
   /**
-   * @param {import("./worker.js").Progress} progress @param {Scales} scales
+   * @param {import("./worker.js").Progress} progress @param {Scales} scales @param {number} width
    * @param {number} [loss] @param {number} [error]
    */
-  show(progress, scales, loss, error) {
+  show(progress, scales, width, loss, error) {
     const { kind, places } = this;
     const lost = loss !== undefined && !Number.isFinite(loss);
     if (loss === undefined || error === undefined) this.score.textContent = "not trained yet";
     else this.score.textContent = lost ? "its numbers have overflowed" : `error ${percent(error)}, loss ${loss.toFixed(2)}`;
-    const width = Math.max(150, places.gradients.clientWidth);
     const label = { gradients: `Norm of the gradient in each layer, ${kind}`, sizes: `Size of the activations of each layer, ${kind}` };
     for (const quantity of QUANTITIES) {
       places[quantity].replaceChildren(bars(label[quantity], kind, progress[quantity], scales[quantity], width));
@@ -271,17 +271,19 @@ class Picture {
     pixels.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
     context.putImageData(image, 0, 0);
     this.said = { plain: make("span"), residual: make("span") };
-    this.element = make("li", {}, canvas, make("strong", {}, classes[label]), ...KINDS.map((kind) => this.said[kind]));
+    const lines = KINDS.map((kind) => {
+      const mark = make("span", { class: `lab-mark-${kind}`, "aria-hidden": "true" }, MARKS[kind]);
+      return make("span", {}, mark, make("span", { class: "visually-hidden" }, `${kind}:`), " ", this.said[kind]);
+    });
+    this.element = make("li", {}, canvas, make("strong", {}, classes[label]), ...lines);
   }
 
   /** @param {import("./worker.js").Progress["answers"][number][]} answers */
   show(...answers) {
     KINDS.forEach((kind, i) => {
       const { best, probability } = answers[i];
-      const mark = make("span", { class: `lab-mark-${kind}`, "aria-hidden": "true" }, MARKS[kind]);
-      const name = make("span", { class: "visually-hidden" }, `${kind}: `);
       const right = best === this.label ? " ✓" : "";
-      this.said[kind].replaceChildren(mark, name, best < 0 ? " ?" : ` ${this.classes[best]} ${percent(probability, 0)}${right}`);
+      this.said[kind].textContent = best < 0 ? "?" : `${this.classes[best]} ${percent(probability, 0)}${right}`;
       this.said[kind].classList.toggle("lab-best", best === this.label);
     });
   }
