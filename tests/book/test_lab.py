@@ -57,7 +57,8 @@ def test_logits_are_those_of_pytorch(page, name):
             const network = await (await import("/_static/lab/models.js")).load(name);
             const stays = network.description.switches.map(() => true), rows = [], sums = [];
             for (let i = 0; i < 500; i += 50) {
-                const { logits, class_maps } = await network.run(network.pixels(i, 50), stays, ["logits", "class_maps"]);
+                const wanted = ["logits", "class_maps"];
+                const { logits, class_maps } = await network.run(network.pixels(i, 50), stays, wanted);
                 const each = class_maps.length / logits.length;
                 const mean = (k) => class_maps.subarray(k * each, (k + 1) * each).reduce((a, b) => a + b, 0) / each;
                 rows.push(...logits);
@@ -347,15 +348,14 @@ def test_a_map_says_what_it_adds_to_the_answer(page):
     where = place.locator(".lab-where")
     answer = place.locator(".lab-bars .lab-best span").first.inner_text()
     pressed = where.locator("button[aria-pressed=true]")
-    assert pressed.inner_text().startswith(answer) and where.get_by_role("status").inner_text().startswith(
-        f"{answer} gets +"
-    )
+    said = where.get_by_role("status")
+    assert pressed.inner_text().startswith(answer) and said.inner_text().startswith(f"{answer} gets +")
     where.get_by_role("button", name="Sandal").click()
     assert pressed.inner_text().startswith("Sandal")
     assert re.fullmatch(
         rf"Sandal gets \+[\d.]+ from the blue places and −[\d.]+ from the orange ones: a logit of [+−][\d.]+,"
         rf" [\d.]+ less than {answer}, the answer\.",
-        where.get_by_role("status").inner_text(),
+        said.inner_text(),
     )
     assert place.locator(".lab-upon").is_visible()
     where.get_by_label("over the image").uncheck()

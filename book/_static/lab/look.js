@@ -87,7 +87,7 @@ function bench(contents, network) {
       make("div", {}, verdict, make("ul", { class: "lab-bars" }, ...bars.map((bar) => bar.element))),
     ),
     where.element,
-    make("h4", {}, "What the stages see"),
+    make("p", { class: "lab-title" }, "What the stages see"),
     stages,
   );
   choose(chosen.image);

@@ -22,7 +22,7 @@ export class Where {
     this.element = make(
       "section",
       { class: "lab-where", "aria-label": "Where it looks" },
-      make("h4", {}, "Where it looks"),
+      make("p", { class: "lab-title" }, "Where it looks"),
       make("div", { class: "lab-maps" }, ...this.buttons),
       this.words,
       make("label", {}, this.shown, " over the image"),
