@@ -33,13 +33,17 @@ from d2lnets.plots.inside import (
     plot_paths,
     plot_removals,
     plot_slices,
+    plot_stages,
     show_answers,
     show_feature_maps,
     show_images,
+    show_path_maps,
     show_windows,
 )
+from d2lnets.plots.live import Curves
 
 __all__ = [
+    "Curves",
     "compare_runs",
     "draw_activation_orders",
     "draw_bottleneck",
@@ -67,9 +71,11 @@ __all__ = [
     "plot_runs",
     "plot_scores",
     "plot_slices",
+    "plot_stages",
     "plot_training_errors",
     "show_answers",
     "show_feature_maps",
     "show_images",
+    "show_path_maps",
     "show_windows",
 ]
