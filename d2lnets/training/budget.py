@@ -1,6 +1,8 @@
 """What a machine can train in the time of a lesson: which form of a network, on how many images, for how long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import mean, stdev
 from typing import Protocol
 
 import torch
@@ -51,11 +53,9 @@ class Budget:
 
     def __str__(self) -> str:
         images = "all 60,000 images" if self.images is None else f"{self.images:,} images"
-        passes = "once" if self.recipe.epochs == 1 else f"{self.recipe.epochs} times"
         size = self.recipe.image_size or 28
-        return (
-            f"{self.network} on {self.device}: {images} of {size}×{size}, {passes}, {self.recipe.batch_size} in a step"
-        )
+        steps = f"epochs: {self.recipe.epochs}, batches of {self.recipe.batch_size}"
+        return f"{self.network} on {self.device}: {images} of {size}×{size}, {steps}"
 
     def part(self, data: FashionMNIST) -> FashionMNIST:
         """The images to train on, and under ``validation`` those to score by: at most 500, or all test images."""
@@ -89,6 +89,17 @@ class Budget:
         )
         return net, run
 
+    def beside(self, run: Run, recorded: Sequence[Run]) -> str:
+        """A run of this budget and recorded runs, in a sentence: images seen, and the last accuracy in percent."""
+        split = "test" if self.recipe.score_test else "validation"
+        last = [each.test["accuracy"] if split == "test" and each.test else last_accuracy(each) for each in recorded]
+        spread = f" ± {100 * stdev(last):.2f}" if len(last) > 1 else ""
+        return (
+            f"{run.network} saw {images_seen(run):,} images, and is right on {last_accuracy(run):.1%} ({split});\n"
+            f"{recorded[0].network}, recorded, saw {images_seen(recorded[0]):,}, and is right on "
+            f"{100 * mean(last):.2f}{spread} %."
+        )
+
     @torch.no_grad()
     def answers(self, net: nn.Module, split: Split) -> torch.Tensor:
         """The class that the network gives each image, (N,), on the CPU; with `Recipe.flip_test` as in the scores."""
@@ -98,6 +109,16 @@ class Budget:
                 logits = net(images)
                 found.append((logits + net(images.flip(-1)) if self.recipe.flip_test else logits).argmax(1).cpu())
         return torch.cat(found)
+
+
+def last_accuracy(run: Run) -> float:
+    """On the held-out images, after the last epoch."""
+    return run.epochs[-1]["validation_accuracy"]
+
+
+def images_seen(run: Run) -> int:
+    """Training images, counted again in every epoch."""
+    return len(run.epochs) * run.examples
 
 
 def budget(

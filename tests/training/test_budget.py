@@ -74,3 +74,14 @@ def test_the_training_is_that_of_fit_and_is_told_step_by_step():
         recipe = replace(budget.recipe, flip_test=flip)
         right = replace(budget, recipe=recipe).answers(net, held) == held.labels
         assert right.double().mean().item() == pytest.approx(d2lnets.evaluate(net, held, "cpu", recipe).accuracy)
+
+
+def test_a_run_is_set_beside_recorded_ones_in_a_sentence():
+    recorded = d2lnets.load_runs("resnet18-small")
+    run = replace(recorded[0], network="mine", epochs=recorded[0].epochs[:1], examples=1_000)
+    budget = d2lnets.budget("resnet18", "cpu")
+    mine, theirs = budget.beside(run, recorded).splitlines()
+    assert mine == f"mine saw 1,000 images, and is right on {run.epochs[0]['validation_accuracy']:.1%} (validation);"
+    assert theirs == "resnet18-small, recorded, saw 220,000, and is right on 93.57 ± 0.23 %."
+    tested = replace(budget, recipe=replace(budget.recipe, score_test=True)).beside(run, recorded[:1])
+    assert "(test);" in tested and f"right on {100 * recorded[0].test['accuracy']:.2f} %." in tested
