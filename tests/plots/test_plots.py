@@ -91,13 +91,6 @@ def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
-def test_runs_are_drawn_with_a_live_one_beside_them(drawn):
-    recorded = d2lnets.load_runs("resnet18-small")
-    axis = drawn(plots.plot_runs, recorded, recorded[0]).axes[0]
-    assert axis.get_ylabel() == "accuracy" and "55,000 images" in axis.get_xlabel()
-    assert len(axis.get_legend().get_texts()) == 3
-
-
 def test_networks_are_compared_by_their_curves(drawn, tmp_path):
     runs = [*d2lnets.load_runs("resnet18-small"), *d2lnets.load_runs("fast-resnet")]
     axis = drawn(plots.compare_runs, runs).axes[0]
@@ -254,15 +247,6 @@ def test_removals_have_a_bar_for_each_missing_block(drawn):
         assert [tick.get_text() for tick in axis.get_xticklabels()] == ["conv2, 1", "conv2, 2"]
         assert axis.lines[0].get_ydata()[0] == whole
     assert len(figure.legends[0].get_texts()) == 4
-
-
-def test_losses_are_drawn_by_step_with_a_level(drawn):
-    run = d2lnets.load_runs("resnet18-small")[0]
-    axis = drawn(plots.plot_losses, {"a": run, "b": run}, 2.3, "ln 10").axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
-    assert len(axis.lines) == 3 and [text.get_text() for text in axis.texts] == ["ln 10"]
-    steps = math.ceil(run.examples / run.recipe["batch_size"])
-    assert axis.lines[0].get_xdata()[0] == steps / 2
 
 
 def test_the_drawings_of_the_book_are_what_their_code_draws():
