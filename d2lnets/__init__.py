@@ -18,6 +18,7 @@ from d2lnets.resnet import (
     resnet_block,
 )
 from d2lnets.tracing import Trace, trace_shapes
+from d2lnets.training.budget import Budget, budget
 from d2lnets.training.loop import DivergedError, Interrupted, Score, evaluate, fit, pick_device
 from d2lnets.training.recipe import D2L, Recipe
 from d2lnets.training.runs import Run, compare, load_experiment, load_runs
@@ -26,6 +27,7 @@ __version__ = "0.2.0"  # pyproject.toml reads it here
 
 __all__ = [
     "D2L",
+    "Budget",
     "CheckpointError",
     "DataError",
     "DenseBlock",
@@ -40,6 +42,7 @@ __all__ = [
     "Split",
     "Trace",
     "batches",
+    "budget",
     "cifar_resnet",
     "classify",
     "compare",

@@ -31,6 +31,7 @@ SMALL: dict[str, Callable[[], nn.Sequential]] = {  # for 28x28; thin has half of
     "resnet56-thin": partial(cifar_resnet, 56, width=8),
     "resnet18-small-thin": partial(resnet18, small=True, width=1 / 8),
     "resnet18-small-wide": partial(resnet18, small=True, width=1 / 2),
+    "resnet50-small-thin": partial(resnet50, 1, 10, small=True, width=1 / 8),
     "googlenet-small-bn-thin": partial(googlenet, small=True, batch_norm=True, width=1 / 8),
     "googlenet-small-bn-wide": partial(googlenet, small=True, batch_norm=True, width=1 / 2),
     "densenet-small-thin": partial(densenet, small=True, width=3 / 16),

@@ -230,14 +230,17 @@ RESNET50_STAGES = (  # He et al. 2016, Table 1, column "50-layer"; the blocks' o
 )  # fmt: skip
 
 
-def resnet50(in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, small: bool = False) -> nn.Sequential:
+def resnet50(
+    in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, small: bool = False, width: float = 1 / 4
+) -> nn.Sequential:
     """ResNet-50 (He et al. 2016, Table 1), as the book's source has it: for 64x64 colour images, 6 classes.
 
     23,546,886 trainable parameters, 23,600,006 with batch norm's running statistics. By default the
     stride is on the first 1x1 convolution of a block, as published; see `Bottleneck` for `v1_5`.
 
     Args:
-        small: for images of 28x28: `small_stem`, which keeps every pixel, and a quarter of the width.
+        small: for images of 28x28: `small_stem`, which keeps every pixel, and fewer channels.
+        width: the part of the paper's channels that a small network has, 1/2, 1/4, 1/8, ...
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits. H and W at least 5, or 1 with `small`.
 
@@ -245,7 +248,7 @@ def resnet50(in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, sma
     and batch norm's eps is 1e-3. The source averages over 2x2, which at 64x64 is the whole map; here it
     is the whole map at any size.
     """
-    part = 4 if small else 1  # of the paper's width
+    part = round(1 / width) if small else 1
     channels = 64 // part
     entry = (small_stem if small else stem)(in_channels, channels)
     for layer in entry:

@@ -11,33 +11,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from d2lnets.data import CLASSES
-from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, NARROW, ORANGE, RED, figure, looks
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, NARROW, ORANGE, figure, looks
 from d2lnets.training.evidence import Difference
 from d2lnets.training.recipe import Recipe
 from d2lnets.training.runs import Run
-
-
-def plot_runs(recorded: Sequence[Run], live: Run | None = None) -> None:
-    """Accuracy by epoch: recorded runs of one network as mean and range over seeds, and a live run.
-
-    Epochs of the live run count as fractions of the recorded ones, by the images that were seen.
-    """
-    series = {
-        key: torch.tensor([[epoch[f"{key}_accuracy"] for epoch in run.epochs] for run in recorded])
-        for key in ("train", "validation")
-    }
-    epochs = range(1, len(recorded[0].epochs) + 1)
-    with figure(3.0) as axis:
-        for key, color, line in (("train", BLUE, "--"), ("validation", ORANGE, "-")):
-            values = series[key]
-            axis.plot(epochs, values.mean(0), line, color=color, marker="o", ms=4, label=f"recorded, {key}")
-            axis.fill_between(epochs, values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
-        if live is not None:
-            seen = [(i + 1) * live.examples / recorded[0].examples for i in range(len(live.epochs))]
-            accuracy = [epoch["validation_accuracy"] for epoch in live.epochs]
-            axis.plot(seen, accuracy, ":", color=RED, marker="s", ms=5, label="live, validation")
-        axis.set(xlabel=f"epochs of {recorded[0].examples:,} images", ylabel="accuracy", xlim=(0, None))
-        axis.legend(loc="lower right")
 
 
 def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
@@ -82,29 +59,6 @@ def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
             axis.text(peak, 0.98, " highest learning rate", transform=axis.get_xaxis_transform(), va="top", color=GREY)
         axis.set(xlabel="epoch", ylabel="training error", xlim=(0, len(epochs)), ylim=(0, None))
         axis.legend(fontsize=8)
-
-
-def plot_losses(runs: Mapping[str, Run], level: float | None = None, label: str = "") -> None:
-    """Training loss by step: the mean of each epoch, at its middle.
-
-    Args:
-        runs: a `Run` for each name in the legend.
-        level: a loss to draw as a level line, called `label`.
-    """
-    styles = looks(runs)
-    with figure(3.0) as axis:
-        for name, run in runs.items():
-            color, marker, _, line = styles[name]
-            steps = math.ceil(run.examples / run.recipe["batch_size"])
-            middles = [(i + 0.5) * steps for i in range(len(run.epochs))]
-            losses = [epoch["train_loss"] for epoch in run.epochs]
-            axis.plot(middles, losses, color=color, ls=line, marker=marker, ms=5, label=name)
-        if level is not None:
-            axis.axhline(level, color=GREY, lw=1, ls=":")
-            place = axis.get_yaxis_transform()  # x in fractions of the axis
-            axis.text(0.01, level, label, transform=place, va="bottom", color=GREY)
-        axis.set(xlabel="steps", ylabel="training loss, nats", xlim=(0, None), ylim=(0, 1.1 * axis.get_ylim()[1]))
-        axis.legend(loc="lower left", fontsize=8)
 
 
 def plot_rate(recipes: Mapping[str, Recipe]) -> None:

@@ -5,7 +5,7 @@ import math
 
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, RED, WIDTH, figure
+from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, PATHS, RED, WIDTH, figure
 from d2lnets.tracing import Trace, show_shape
 
 
@@ -59,28 +59,36 @@ def draw_later_blocks() -> None:
 
 
 def draw_inception() -> None:
-    """The Inception block with the channels of inception_3a; narrow boxes reduce (Szegedy et al. 2015, Fig. 2b)."""
+    """The Inception block with the channels of inception_3a (Szegedy et al. 2015, Fig. 2b).
+
+    A color a path; in the bar at the end each path is as wide as its channels. Narrow boxes reduce.
+    """
     paths = [
-        [("1×1 conv\n192 → 64", 2.0)],
-        [("1×1 conv\n192 → 96", 1.5), ("3×3 conv\n96 → 128", 2.0)],
-        [("1×1 conv\n192 → 16", 1.5), ("5×5 conv\n16 → 32", 2.0)],
-        [("3×3 max-pool\nstride 1", 2.0), ("1×1 conv\n192 → 32", 2.0)],
+        (64, [("1×1 conv\n192 → 64", 2.0)]),
+        (128, [("1×1 conv\n192 → 96", 1.5), ("3×3 conv\n96 → 128", 2.0)]),
+        (32, [("1×1 conv\n192 → 16", 1.5), ("5×5 conv\n16 → 32", 2.0)]),
+        (32, [("3×3 max-pool\nstride 1", 2.0), ("1×1 conv\n192 → 32", 2.0)]),
     ]
-    with figure(3.5, width=WIDTH) as axis:
-        axis.set(xlim=(-1.1, 7.9), ylim=(-0.55, 5.3))
+    total, left = sum(width for width, _ in paths), -1.0
+    with figure(3.7, width=WIDTH) as axis:
+        axis.set(xlim=(-1.1, 7.9), ylim=(-0.95, 5.3))
         axis.axis("off")
         axis.text(3.55, 5.05, "x, 192 channels", va="center", fontsize=8)
         axis.plot([3.4, 3.4], [5.2, 4.55], color="black", lw=1.2)
-        for x, path in zip((0, 2.27, 4.53, 6.8), paths):
+        for x, (width, path), color in zip((0, 2.27, 4.53, 6.8), paths, PATHS):
             heights = [3.5, 1.95] if len(path) == 2 else [2.725]
-            _arrow(axis, [(3.4, 4.55), (x, 4.55), (x, heights[0] + 0.45)])
-            for (text, width), y in zip(path, heights):
-                _box(axis, x, y, text, BLUE if "conv" in text else GREY, width, height=0.85)
+            _arrow(axis, [(3.4, 4.55), (x, 4.55), (x, heights[0] + 0.45)], color)
+            for (text, wide), y in zip(path, heights):
+                _box(axis, x, y, text, color, wide, height=0.85)
             for above, below in itertools.pairwise(heights):
-                _arrow(axis, [(x, above - 0.43), (x, below + 0.45)])
-            _arrow(axis, [(x, heights[-1] - 0.43), (x, 0.8)])
-        _box(axis, 3.4, 0.5, "join on channels", GREEN, width=8.8, height=0.55)
-        _arrow(axis, [(3.4, 0.22), (3.4, -0.45)])
+                _arrow(axis, [(x, above - 0.43), (x, below + 0.45)], color)
+            share = 8.8 * width / total
+            middle = left + share / 2
+            _arrow(axis, [(x, heights[-1] - 0.43), (x, 1.2), (middle, 1.2), (middle, 0.6)], color)
+            _box(axis, middle, 0.3, "", color, share - 0.04, height=0.55)
+            left += share
+        axis.text(3.6, -0.35, "join on channels", va="center", fontsize=8)
+        _arrow(axis, [(3.4, 0.02), (3.4, -0.75)])
 
 
 def _draw_block(axis, title, layers, shortcut=(), narrow=(), slots=None, relu=True):

@@ -10,7 +10,8 @@ from matplotlib.patches import Polygon, Rectangle
 from torch import nn
 
 from d2lnets.data import CLASSES, Split
-from d2lnets.plots.style import BLUE, GREEN, GREY, NARROW, ORANGE, RED, WIDTH, figure, looks
+from d2lnets.googlenet import Inception
+from d2lnets.plots.style import BLUE, GREEN, GREY, NARROW, ORANGE, PATHS, RED, WIDTH, figure, looks
 from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
 
@@ -29,6 +30,36 @@ def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.
             axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
             title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
             axis.set_title(title, fontsize=9)
+
+
+def plot_stages(networks: Mapping[str, Trace]) -> None:
+    """Where networks keep their parameters, to the left, and do their multiply-adds, to the right.
+
+    Args:
+        networks: a `Trace` for each title; a panel for each, a row for each stage from the input down.
+    """
+    tall = max(map(len, networks.values()))
+    with figure(0.6 + 0.27 * tall, len(networks), squeeze=False) as axes:
+        for axis, (title, trace) in zip(axes.flat, networks.items()):
+            rows = [
+                (100 * stage.parameters / trace.parameters, 100 * stage.multiply_adds / trace.multiply_adds)
+                for stage in trace
+            ]
+            for place, shares in enumerate(rows):
+                for side, share, color, hatch in zip((-1, 1), shares, (ORANGE, BLUE), ("//", "")):
+                    axis.barh(place, side * share, 0.75, fc=color + "88", ec=color, hatch=hatch, lw=0.8)
+                    align = "right" if side < 0 else "left"
+                    axis.text(side * (share + 2), place, f"{share:.0f}", ha=align, va="center", fontsize=8)
+            reach = 1.3 * max(map(max, rows))
+            axis.axvline(0, color="black", lw=0.8)
+            axis.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -1.2), xticks=[])
+            axis.set_yticks(range(len(rows)), [stage.name for stage in trace], fontsize=8)
+            axis.set_title(title, fontsize=9.5)
+            axis.text(-2, -0.75, "parameters, %", ha="right", fontsize=8)
+            axis.text(2, -0.75, "multiply-adds, %", ha="left", fontsize=8)
+            axis.tick_params(length=0)
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
 
 
 def plot_channels(trace: Trace) -> None:
@@ -124,6 +155,29 @@ def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) ->
                 axis.spines[:].set(visible=True, color=GREY, lw=0.5)
 
 
+def show_path_maps(block: Inception, x: torch.Tensor, channels: int = 8) -> None:
+    """The first maps that each path of an Inception block adds to its output, in the path's color, zero clear.
+
+    Args:
+        x: (1, C, H, W), as the block gets it.
+    """
+    with eval_mode(block), torch.no_grad():
+        paths = [path(x)[0].cpu() for path in (block.path1, block.path2, block.path3, block.path4)]
+    first = 0
+    with figure(3.0, channels + 1, len(paths), squeeze=False) as axes:
+        for name, maps, (label, *cells), color in zip(("1×1", "3×3", "5×5", "max-pool"), paths, axes, PATHS):
+            colors = LinearSegmentedColormap.from_list("path", [to_rgba(color, 0), to_rgba(color)])
+            label.axis("off")
+            text = f"{name}\n{first} to {first + len(maps) - 1}"
+            label.text(1, 0.5, text, ha="right", va="center", fontsize=8)
+            first += len(maps)
+            for axis, values in zip(cells, maps):
+                axis.imshow(values.numpy(), cmap=colors, vmin=0, vmax=float(values.max().clamp(min=1e-6)))
+                axis.set(xticks=[], yticks=[])
+                axis.grid(False)
+                axis.spines[:].set(visible=True, color=color, lw=0.8)
+
+
 def show_answers(split: Split, maps: torch.Tensor) -> None:
     """For each image: the image; its class activation map for the answer, laid over it; the three likeliest classes.
 
@@ -186,9 +240,10 @@ def plot_function_classes(
 
 
 def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> None:
-    """Which pixels of an image one position sees: those that matter are framed, more of the color for more weight.
+    """Which pixels of an image one position of each path of an Inception block sees.
 
-    Of the image, the part around them is shown.
+    Those that matter are framed, and have more of the path's color for more weight. Of the image, the part around them
+    is shown.
 
     Args:
         image: (H, W).
@@ -197,11 +252,11 @@ def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> No
     around = sum(windows.values(), torch.zeros(())).nonzero()
     (top, left), (bottom, right) = (around.amin(0) - 5.5).tolist(), (around.amax(0) + 5.5).tolist()
     with figure(WIDTH / len(windows) + 0.25, columns=len(windows)) as axes:
-        for axis, (title, weights) in zip(axes, windows.items()):
+        for axis, (title, weights), color in zip(axes, windows.items(), PATHS):
             axis.imshow(image.numpy(), cmap="gray_r", alpha=0.55)
             for row, column in weights.nonzero().tolist():
-                color = (*to_rgb(ORANGE), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
-                axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=color, ec=RED, lw=0.7))
+                fill = (*to_rgb(color), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
+                axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=fill, ec=color, lw=0.7))
             axis.set_title(title, fontsize=9)
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color=GREY, lw=0.5)

@@ -33,6 +33,7 @@ FAMILIES = {  # a network has one colour and mark everywhere, by what its name h
     "googlenet": (GREEN, "s"),
     "densenet": (RED, "D"),
 }
+PATHS = (BLUE, ORANGE, GREEN, RED)  # the four of an Inception block, in every figure
 LINES = ("-", "--", ":", "-.")
 WIDTH = 5.6  # inches, of several panels side by side, which a phone stacks
 NARROW = 4.2  # of a single panel, so that a phone can show it whole
@@ -105,14 +106,19 @@ def figure(
 
 
 def show_vectors(figure: Figure) -> None:
-    """Show a figure in a notebook as vector graphics, and say in it where its panels lie, for pages to stack them."""
+    """Show a figure in a notebook as vector graphics."""
     from IPython.display import display
 
+    display(vectors(figure), raw=True)
+
+
+def vectors(figure: Figure) -> dict[str, str]:
+    """A figure as a notebook shows it, and closed: vector graphics; they say where panels lie, for pages to stack."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Description": json.dumps(panels(figure))})
     plt.close(figure)
     svg = text.getvalue()
-    display({"image/svg+xml": shorten(svg[svg.index("<svg") :]), "text/plain": "<Figure>"}, raw=True)
+    return {"image/svg+xml": shorten(svg[svg.index("<svg") :]), "text/plain": "<Figure>"}
 
 
 def shorten(svg: str) -> str:

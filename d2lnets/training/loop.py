@@ -85,6 +85,7 @@ def fit(
     name: str = "",
     graph: bool = False,
     after_epoch: Callable[[Run, nn.Module], object] | None = None,
+    after_step: Callable[[int, float, float], object] | None = None,
 ) -> Run:
     """Train `net` in place on ``data.train``; score ``data.validation`` after every epoch.
 
@@ -108,6 +109,7 @@ def fit(
         graph: on a GPU, replay the step as one CUDA graph: small networks train several times as fast. Python code
             in the network (prints, hooks, branches) then runs in the first steps only.
         after_epoch: called with the `Run` so far and the network that is scored, after every epoch.
+        after_step: called with the number of images seen, and the mean loss and accuracy of a step, once they are read.
 
     Returns:
         A `Run`: recipe, seed, machine, versions, and loss, accuracy and seconds of each epoch.
@@ -123,7 +125,7 @@ def fit(
     try:
         with enough_memory(recipe, device):
             trainer = Trainer(net, recipe, seed, device, compile, graph)
-            *_, run = trainer.training(data, checkpoint, resume, steps, name, after_epoch)
+            *_, run = trainer.training(data, checkpoint, resume, steps, name, after_epoch, after_step)
             return run
     finally:
         parallel.finish()
@@ -220,6 +222,7 @@ class Trainer:
         steps: int | None = None,
         name: str = "",
         after_epoch: Callable[[Run, nn.Module], object] | None = None,
+        after_step: Callable[[int, float, float], object] | None = None,
     ) -> Iterator[Run]:
         """Train to the recipe's end, or to `steps` steps; yield the `Run` so far while the device is at work."""
         recipe, net = self.recipe, self.net
@@ -253,7 +256,7 @@ class Trainer:
             for epoch in range(state.progress.epoch, recipe.epochs + 1):
                 before = in_epoch * (epoch - 1)
                 last = in_epoch if steps is None else min(steps - before, in_epoch)
-                yield from self._epoch(train, state, before, last, stop, bar)
+                yield from self._epoch(train, state, before, last, stop, bar, after_step)
                 if last < in_epoch:
                     self._save(state)
                     yield run
@@ -274,7 +277,7 @@ class Trainer:
             net.load_state_dict(scored.state_dict())
         yield run
 
-    def _epoch(self, train, state, before, last, stop, bar):
+    def _epoch(self, train, state, before, last, stop, bar, after_step):
         """Steps up to number `last` of this epoch, which `before` steps of earlier epochs precede."""
         now, recipe, run = state.progress, self.recipe, state.run
         order = torch.randperm(len(train), generator=seeded(self.seed, now.epoch))
@@ -314,6 +317,8 @@ class Trainer:
                 now.correct += correct
                 if len(run.first_losses) < FIRST_LOSSES:
                     run.first_losses.append(loss / examples)
+                if after_step:
+                    after_step((now.epoch - 1) * len(train) + now.examples, loss / examples, correct / examples)
             bar.set_description(f"epoch {now.epoch}/{recipe.epochs}", refresh=False)
             bar.set_postfix_str(
                 f"loss {now.loss / now.examples:.3f}, accuracy {now.correct / now.examples:.3f}, "

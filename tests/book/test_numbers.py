@@ -14,8 +14,9 @@ from d2lnets.data import CLASSES
 
 MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin).use(myst_role_plugin).use(colon_fence_plugin)
 PROSE_INSIDE = re.compile(r"\{(note|tip|warning|admonition|seealso|grid[\w-]*|dropdown|table|figure)\}")
-PLACES = re.compile(  # years, and what numbers a place
-    r"\b(19|20)\d\d\b"
+PLACES = re.compile(  # years, what numbers a place, and what tools/reading_time.py writes
+    r"\d+ minutes to read, \d+ for the exercises"
+    r"|\b(19|20)\d\d\b"
     r"|\b([Ee]xercises?|[Ss]eeds?|Sections?|Tables?|footnote|where|Python|BY) [\d.]+(, [\d.]+)*(,? (and|to) [\d.]+)?"
 )
 SCALES = {"%": (1, 100), "million": (1, 1e-6), "billion": (1, 1e-9), "thousand": (1, 1e-3)}

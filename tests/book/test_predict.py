@@ -97,7 +97,7 @@ def test_a_card_is_one_frame_around_its_cells():
     "code, alone",
     [
         ("plots.draw_residual()", True),
-        ("plots.plot_runs(runs)\nplots.plot_rate(\n    {}\n)", True),
+        ("plots.compare_runs(runs)\nplots.plot_rate(\n    {}\n)", True),
         ("x = plots.draw_residual()", False),
         ("plots.draw_residual()\nassert True", False),
         ("print(1)", False),

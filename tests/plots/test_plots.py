@@ -9,12 +9,13 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 import d2lnets
 from d2lnets import plots
 from d2lnets.data import SUBSET
 from d2lnets.plots import style
-from d2lnets.plots.style import BLUE, GREY, looks
+from d2lnets.plots.style import BLUE, GREY, PATHS, looks
 from d2lnets.training.evidence import paired
 from d2lnets.training.runs import load_experiment
 
@@ -88,13 +89,6 @@ def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
     assert [axis.get_title() for axis in figure.axes] == ["ResNeXt", "SENet", "ConvNeXt"]
     boxes = [text.get_window_extent() for text in texts(figure)]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
-
-
-def test_runs_are_drawn_with_a_live_one_beside_them(drawn):
-    recorded = d2lnets.load_runs("resnet18-small")
-    axis = drawn(plots.plot_runs, recorded, recorded[0]).axes[0]
-    assert axis.get_ylabel() == "accuracy" and "55,000 images" in axis.get_xlabel()
-    assert len(axis.get_legend().get_texts()) == 3
 
 
 def test_networks_are_compared_by_their_curves(drawn, tmp_path):
@@ -191,6 +185,33 @@ def test_the_inception_block_joins_four_paths(drawn):
     assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
 
 
+def test_a_path_has_one_color_in_diagram_windows_and_maps(drawn):
+    block = d2lnets.Inception(4, 16, (8, 32), (4, 8), 8)
+    pixels = {str(i): torch.eye(28) for i in range(4)}
+    windows = drawn(plots.show_windows, torch.rand(28, 28), pixels).axes
+    maps = drawn(plots.show_path_maps, block, torch.rand(1, 4, 6, 6), 2).axes
+    boxes = [patch for patch in drawn(plots.draw_inception).axes[0].patches if hasattr(patch, "get_boxstyle")]
+    last = {to_hex(box.get_edgecolor()): box.get_width() for box in boxes}  # those at the end, by color
+    widths = [last[color] + 0.04 for color in PATHS]
+    assert widths == pytest.approx([8.8 * part / 256 for part in (64, 128, 32, 32)])
+    assert [to_hex(axis.patches[0].get_edgecolor()) for axis in windows] == list(PATHS)
+    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in maps[1::3]] == list(PATHS)
+    assert [axis.texts[0].get_text().splitlines()[1] for axis in maps[::3]] == [
+        "0 to 15", "16 to 47", "48 to 55", "56 to 63"
+    ]  # fmt: skip
+
+
+def test_parameters_and_work_of_the_stages_are_mirrored(drawn):
+    trace = d2lnets.trace_shapes(d2lnets.resnet18(), (1, 96, 96))
+    for axis in drawn(plots.plot_stages, {"a": trace, "b": trace}).axes:
+        assert [label.get_text() for label in axis.get_yticklabels()] == [stage.name for stage in trace]
+        widths = [bar.get_width() for bar in axis.patches]
+        assert sum(widths[::2]) == pytest.approx(-100) and sum(widths[1::2]) == pytest.approx(100)
+        assert widths[8] == pytest.approx(-100 * trace["conv5_x"].parameters / trace.parameters)
+    boxes = [text.get_window_extent() for text in texts(drawn(plots.plot_stages, {"a": trace}))]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 def test_only_pixels_that_matter_are_framed(drawn):
     weights = torch.zeros(28, 28)
     weights[13:16, 13:16] = 1.0
@@ -226,15 +247,6 @@ def test_removals_have_a_bar_for_each_missing_block(drawn):
         assert [tick.get_text() for tick in axis.get_xticklabels()] == ["conv2, 1", "conv2, 2"]
         assert axis.lines[0].get_ydata()[0] == whole
     assert len(figure.legends[0].get_texts()) == 4
-
-
-def test_losses_are_drawn_by_step_with_a_level(drawn):
-    run = d2lnets.load_runs("resnet18-small")[0]
-    axis = drawn(plots.plot_losses, {"a": run, "b": run}, 2.3, "ln 10").axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
-    assert len(axis.lines) == 3 and [text.get_text() for text in axis.texts] == ["ln 10"]
-    steps = math.ceil(run.examples / run.recipe["batch_size"])
-    assert axis.lines[0].get_xdata()[0] == steps / 2
 
 
 def test_the_drawings_of_the_book_are_what_their_code_draws():

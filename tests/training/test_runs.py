@@ -75,10 +75,10 @@ def test_the_weights_of_ones_own_training_are_loaded(tmp_path):
 
 
 def test_what_is_compared_has_three_seeds():
-    """All but the run of d2l's recipe, which takes hours, and the long ones, which only show what can be reached."""
+    """All but the run of d2l's recipe, which takes hours, the long ones, and the one that is there for its weights."""
     for run in RUNS:
         recipe = Recipe(**run.recipe)
-        if not recipe.score_test and recipe.epochs <= 8:
+        if not recipe.score_test and recipe.epochs <= 8 and run.network != "resnet50-small-thin":
             seeds = [each.seed for each in d2lnets.load_runs(run.network, recipe)]
             assert seeds == [0, 1, 2]
 
