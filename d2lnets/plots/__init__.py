@@ -38,6 +38,13 @@ from d2lnets.plots.inside import (
     show_images,
     show_windows,
 )
+from d2lnets.plots.steps import (
+    plot_magnitudes,
+    plot_operation_times,
+    plot_speeds,
+    plot_step_memory,
+    plot_trace,
+)
 
 __all__ = [
     "compare_runs",
@@ -59,7 +66,9 @@ __all__ = [
     "plot_likeness",
     "plot_links",
     "plot_losses",
+    "plot_magnitudes",
     "plot_memory",
+    "plot_operation_times",
     "plot_paths",
     "plot_range",
     "plot_rate",
@@ -67,6 +76,9 @@ __all__ = [
     "plot_runs",
     "plot_scores",
     "plot_slices",
+    "plot_speeds",
+    "plot_step_memory",
+    "plot_trace",
     "plot_training_errors",
     "show_answers",
     "show_feature_maps",
