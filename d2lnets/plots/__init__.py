@@ -39,6 +39,7 @@ from d2lnets.plots.inside import (
     show_windows,
 )
 from d2lnets.plots.steps import (
+    plot_gaps,
     plot_magnitudes,
     plot_operation_times,
     plot_speeds,
@@ -62,6 +63,7 @@ __all__ = [
     "plot_costs",
     "plot_differences",
     "plot_function_classes",
+    "plot_gaps",
     "plot_gradients",
     "plot_likeness",
     "plot_links",

@@ -31,6 +31,14 @@ def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a 
         axis.figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8)
 
 
+def plot_gaps(gaps: Sequence[float], label: str = "gap between the losses, nats") -> None:
+    """A gap for every step, from the first, on a logarithmic axis."""
+    with figure(2.4) as axis:
+        axis.plot(range(1, len(gaps) + 1), gaps, "o-", color=BLUE, ms=4)
+        axis.set(yscale="log", xlabel="step", ylabel=label)
+        axis.locator_params("x", integer=True)
+
+
 def plot_operation_times(sizes: Sequence[int], microseconds: Sequence[float]) -> None:
     """The time of one operation over the count of its numbers, both logarithmic; level lines at first, then a slope."""
     with figure(2.7) as axis:
