@@ -10,25 +10,30 @@ from d2lnets.training.bench import Span
 
 
 def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a second") -> None:
-    """A row for each name, and in it a mark for each of a few ways, on a logarithmic axis.
+    """A row for each name, and in it a mark for each of a few ways: on a logarithmic axis, if there is more than one.
 
     Args:
         rows: for each name the number that each way reaches; all have the same ways.
     """
     ways = list(next(iter(rows.values())))
-    with figure(0.9 + 0.24 * len(rows)) as axis:
+    fills = [False, True][-len(ways) :]
+    with figure(0.9 + 0.26 * len(rows)) as axis:
         for place, (name, reached) in enumerate(rows.items()):
-            network = any(family in name for family in FAMILIES)
-            color = looks([name])[name].color if network else BLUE
-            axis.plot([min(reached.values()), max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
-            for way, mark, fill in zip(ways, "os^D", ("white", color, color, color)):
-                axis.plot(reached[way], place, mark, mec=color, mfc=fill, ms=6)
-        for way, mark, fill in zip(ways, "os^D", ("white", GREY, GREY, GREY)):
-            axis.plot([], [], mark, mec=GREY, mfc=fill, ms=6, label=way)
+            color = looks([name])[name].color if any(family in name for family in FAMILIES) else BLUE
+            start = min(reached.values()) if len(ways) > 1 else 0
+            axis.plot([start, max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
+            for way, mark, filled in zip(ways, "os", fills):
+                axis.plot(reached[way], place, mark, mec=color, mfc=color if filled else "white", ms=6)
         axis.set_yticks(range(len(rows)), rows)
-        axis.set(xscale="log", xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        if len(ways) > 1:
+            axis.set_xscale("log")
+            for way, mark, filled in zip(ways, "os", fills):
+                axis.plot([], [], mark, mec=GREY, mfc=GREY if filled else "white", ms=6, label=way)
+            axis.figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8)
+        else:
+            axis.set_xlim(0, None)
         axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8)
 
 
 def plot_gaps(gaps: Sequence[float], label: str = "gap between the losses, nats") -> None:
@@ -49,26 +54,31 @@ def plot_operation_times(sizes: Sequence[int], microseconds: Sequence[float]) ->
         axis.set_ylim(min(microseconds) / 3, None)
 
 
-def plot_trace(spans: Sequence[Span], depths: int = 3) -> None:
-    """A trace as profilers draw it: time to the right, and under each operation what it calls.
+KINDS = {"convolution": ("conv", BLUE), "pooling": ("pool", ORANGE), "batch norm": ("norm", GREEN)}
 
-    Args:
-        depths: how many rows, from the outermost on. The first row is named, and gives all others their colour.
+
+def plot_trace(spans: Sequence[Span]) -> None:
+    """A trace as profilers draw it, time to the right: the named parts, and under each the operations that it calls.
+
+    Operations within these are left out. Colours tell kinds of operations apart.
     """
     parts = [span for span in spans if span.depth == 0]
-    colors = {part.name: color for part, color in zip(parts, (GREY, BLUE, GREEN, ORANGE, RED))}
-    with figure(0.9 + 0.35 * depths) as axis:
+    with figure(1.9) as axis:
         for part in parts:
-            for span in spans:
-                if span.depth < depths and part.start <= span.start and span.end <= part.end:
-                    alpha = 1 if span.depth == 0 else 0.75
-                    place = (span.start, span.depth), span.end - span.start, 0.85
-                    axis.add_patch(Rectangle(*place, fc=colors[part.name], ec="white", lw=0.3, alpha=alpha))
-            axis.plot([], [], "s", color=colors[part.name], label=part.name)
-        axis.set(xlim=(0, parts[-1].end), ylim=(depths, -0.1), xlabel="time, ms")
-        axis.set_yticks([each + 0.42 for each in range(depths)], ["part", *["calls", "which call"][: depths - 1]])
+            axis.add_patch(Rectangle((part.start, 0), part.end - part.start, 0.9, fc=f"{GREY}55", ec="white", lw=0.8))
+            if part.end - part.start > 0.12 * parts[-1].end:
+                axis.text((part.start + part.end) / 2, 0.45, part.name, ha="center", va="center", fontsize=8)
+        for span in spans:
+            if span.depth == 1:
+                fits = (color for word, color in KINDS.values() if word in span.name.lower())
+                place = (span.start, 1), span.end - span.start, 0.9
+                axis.add_patch(Rectangle(*place, fc=next(fits, RED), lw=0))
+        for name, color in (*((name, color) for name, (_, color) in KINDS.items()), ("others", RED)):
+            axis.plot([], [], "s", color=color, label=name)
+        axis.set(xlim=(0, parts[-1].end), ylim=(2, -0.1), xlabel="time, ms")
+        axis.set_yticks([0.45, 1.45], ["parts", "operations"])
         axis.grid(False)
-        axis.figure.legend(loc="outside upper center", ncols=len(parts), fontsize=8)
+        axis.figure.legend(loc="outside upper center", ncols=4, fontsize=8, handletextpad=0.2, columnspacing=1)
 
 
 def plot_magnitudes(gradients: torch.Tensor, scale: float) -> None:
@@ -82,13 +92,15 @@ def plot_magnitudes(gradients: torch.Tensor, scale: float) -> None:
     bins = list(range(int(sizes.min()) - 1, largest + 3))
     with figure(2.9) as axis:
         axis.axvspan(smallest - 1, largest, color=GREEN, alpha=0.15, lw=0)  # half the smallest still rounds up to it
-        axis.text((smallest + largest) / 2, 1.01, "fp16", transform=axis.get_xaxis_transform(), ha="center")
+        place = axis.get_xaxis_transform()
+        axis.text(smallest - 0.5, 0.98, "range of fp16", transform=place, va="top", color=GREEN, fontsize=8)
         weight = torch.full_like(sizes, 100 / len(sizes))
         shifted = sizes + torch.tensor(scale).log2()
         for values, color, style, name in ((sizes, ORANGE, "-", "as they are"), (shifted, BLUE, "--", "scaled")):
             axis.hist(values, bins, weights=weight, histtype="step", color=color, ls=style, lw=1.4, label=name)
         axis.set(xlabel="log₂ of the gradient's size", ylabel="percent of them", xlim=(bins[0], bins[-1]))
-        axis.legend(loc="upper right", fontsize=8)
+        axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
+        axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
 
 
 def plot_step_memory(curves: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> None:
@@ -104,4 +116,4 @@ def plot_step_memory(curves: Mapping[str, tuple[Sequence[float], Sequence[int]]]
             peak = max(range(len(mega)), key=mega.__getitem__)
             axis.plot(parts[peak], mega[peak], "o", color=color, ms=5)
         axis.set(xlabel="part of the step's time", ylabel="tensors alive, MB", xlim=(0, 1), ylim=(0, None))
-        axis.legend(loc="upper left", fontsize=8)
+        axis.figure.legend(loc="outside upper center", ncols=len(curves), fontsize=8)
