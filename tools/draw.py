@@ -163,6 +163,9 @@ def thumbnails():
         "resnet50": ("A bottleneck", [f'<path d="{funnel}" fill="{BLUE}"/>', box(52, 30, 16, 12, ORANGE, 0)]),
         "comparison": ("Intervals", [part for y, x, end, color in rows
                        for part in (line(f"M{x} {y} H{end}", color), dot((x + end) / 2, y, color))]),
+        "training": ("One who starts, one who waits", [
+            *(box(10 + 17 * i, 16, 14, 16, BLUE) for i in range(6)),
+            *(box(14 + 17 * i, 42, 5, 16, ORANGE) for i in range(6))]),
         "training_fast": ("A learning rate that rises and falls", [line(wave, BLUE, 4)]),
         "beyond": ("Several devices", [box(14 + 34 * i, 12 + 28 * j, 24, 20, (BLUE, ORANGE)[(i + j) % 2])
                    for i in range(3) for j in range(2)]),

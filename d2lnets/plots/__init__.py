@@ -39,6 +39,14 @@ from d2lnets.plots.inside import (
     show_windows,
 )
 from d2lnets.plots.live import Curves
+from d2lnets.plots.steps import (
+    plot_gaps,
+    plot_magnitudes,
+    plot_operation_times,
+    plot_speeds,
+    plot_step_memory,
+    plot_trace,
+)
 
 __all__ = [
     "Curves",
@@ -57,10 +65,13 @@ __all__ = [
     "plot_costs",
     "plot_differences",
     "plot_function_classes",
+    "plot_gaps",
     "plot_gradients",
     "plot_likeness",
     "plot_links",
+    "plot_magnitudes",
     "plot_memory",
+    "plot_operation_times",
     "plot_paths",
     "plot_range",
     "plot_rate",
@@ -68,6 +79,9 @@ __all__ = [
     "plot_scores",
     "plot_slices",
     "plot_stages",
+    "plot_speeds",
+    "plot_step_memory",
+    "plot_trace",
     "plot_training_errors",
     "show_answers",
     "show_feature_maps",

@@ -6,8 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -106,15 +108,51 @@ def time_by_operation(work: Callable[[], object]) -> dict[str, float]:
     return {event.key: event.self_cpu_time_total for event in _profile(work).key_averages()}
 
 
+class Span(NamedTuple):
+    """One operation of a trace: its name, where it begins and ends, in ms, and how many others it lies in."""
+
+    name: str
+    start: float
+    end: float
+    depth: int
+
+
+def trace(work: Callable[[], object]) -> list[Span]:
+    """What ``work()`` does, in the order in which it begins: operations of PyTorch, and the parts that it names.
+
+    A part is named by ``torch.profiler.record_function``. Times are those of the CPU, and include the profiler's own.
+    """
+
+    def depth(event):
+        return 0 if event.cpu_parent is None else 1 + depth(event.cpu_parent)
+
+    events = sorted(_profile(work).events(), key=lambda event: (event.time_range.start, -event.time_range.end))
+    ranges = [(event.time_range.start / 1e3, event.time_range.end / 1e3) for event in events]
+    zero = ranges[0][0]
+    return [Span(e.name, start - zero, end - zero, depth(e)) for e, (start, end) in zip(events, ranges)]
+
+
+def bytes_of_tensors(work: Callable[[], object]) -> tuple[list[float], list[int]]:
+    """Milliseconds, and bytes of tensors alive then, while ``work()`` runs, of those made in it, on the CPU."""
+    events = _profile(work, profile_memory=True).profiler.kineto_results.events()
+    events = sorted((e for e in events if e.name() == "[memory]"), key=lambda event: event.start_ns())
+    times = [(event.start_ns() - events[0].start_ns()) / 1e6 for event in events]
+    return times, list(accumulate(event.nbytes() for event in events))
+
+
 def peak_of_tensors(work: Callable[[], object]) -> int:
     """Most bytes of tensors alive at once while ``work()`` runs, of those made in it, on the CPU."""
-    profile = _profile(work, profile_memory=True)
-    alive = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
-    return most
+    return max(bytes_of_tensors(work)[1])
+
+
+def measured_on_gpu(what: str) -> list[dict]:
+    """What ``benchmarks/gpu.py`` wrote on a GPU, line by line.
+
+    Args:
+        what: ``"machine"`` (its name, the date), ``"training"``, ``"ladder"`` (speed and memory of a step), ...
+    """
+    lines = Path(__file__).with_name("gpu.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line for line in map(json.loads, lines) if line["what"] == what]
 
 
 class Benchmark:

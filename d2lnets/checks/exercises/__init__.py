@@ -12,6 +12,7 @@ from d2lnets.checks.exercises.googlenet import GOOGLENET
 from d2lnets.checks.exercises.residual_block import RESIDUAL_BLOCK
 from d2lnets.checks.exercises.resnet18 import RESNET18
 from d2lnets.checks.exercises.resnet50 import RESNET50
+from d2lnets.checks.exercises.training import TRAINING
 from d2lnets.checks.exercises.training_fast import TRAINING_FAST
 
 EXERCISES = {
@@ -21,6 +22,7 @@ EXERCISES = {
     "resnet50": RESNET50,
     "residual_block": RESIDUAL_BLOCK,
     "function_classes": FUNCTION_CLASSES,
+    "training": TRAINING,
     "training_fast": TRAINING_FAST,
     "comparison": COMPARISON,
     "beyond": BEYOND,

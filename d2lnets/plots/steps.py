@@ -1,0 +1,119 @@
+"""What happens within a training step: speeds, the time of an operation, a trace, gradients, memory."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.patches import Rectangle
+
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, figure, looks
+from d2lnets.training.bench import Span
+
+
+def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a second") -> None:
+    """A row for each name, and in it a mark for each of a few ways: on a logarithmic axis, if there is more than one.
+
+    Args:
+        rows: for each name the number that each way reaches; all have the same ways.
+    """
+    ways = list(next(iter(rows.values())))
+    fills = [False, True][-len(ways) :]
+    with figure(0.9 + 0.26 * len(rows)) as axis:
+        for place, (name, reached) in enumerate(rows.items()):
+            color = looks([name])[name].color if any(family in name for family in FAMILIES) else BLUE
+            start = min(reached.values()) if len(ways) > 1 else 0
+            axis.plot([start, max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
+            for way, mark, filled in zip(ways, "os", fills):
+                axis.plot(reached[way], place, mark, mec=color, mfc=color if filled else "white", ms=6)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        if len(ways) > 1:
+            axis.set_xscale("log")
+            for way, mark, filled in zip(ways, "os", fills):
+                axis.plot([], [], mark, mec=GREY, mfc=GREY if filled else "white", ms=6, label=way)
+            axis.figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8)
+        else:
+            axis.set_xlim(0, None)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def plot_gaps(gaps: Sequence[float], label: str = "gap between the losses, nats") -> None:
+    """A gap for every step, from the first, on a logarithmic axis."""
+    with figure(2.4) as axis:
+        axis.plot(range(1, len(gaps) + 1), gaps, "o-", color=BLUE, ms=4)
+        axis.set(yscale="log", xlabel="step", ylabel=label)
+        axis.locator_params("x", integer=True)
+
+
+def plot_operation_times(sizes: Sequence[int], microseconds: Sequence[float]) -> None:
+    """The time of one operation over the count of its numbers, both logarithmic; level lines at first, then a slope."""
+    with figure(2.7) as axis:
+        axis.plot(sizes, microseconds, "o-", color=BLUE, ms=4)
+        axis.axhline(microseconds[0], color=GREY, ls=":", lw=1)
+        axis.text(1, 0.8 * microseconds[0], " the launch", transform=axis.get_yaxis_transform(), va="top", ha="right")
+        axis.set(xscale="log", yscale="log", xlabel="numbers in the tensor", ylabel="time, µs")
+        axis.set_ylim(min(microseconds) / 3, None)
+
+
+KINDS = {"convolution": ("conv", BLUE), "pooling": ("pool", ORANGE), "batch norm": ("norm", GREEN)}
+
+
+def plot_trace(spans: Sequence[Span]) -> None:
+    """A trace as profilers draw it, time to the right: the named parts, and under each the operations that it calls.
+
+    Operations within these are left out. Colours tell kinds of operations apart.
+    """
+    parts = [span for span in spans if span.depth == 0]
+    with figure(1.9) as axis:
+        for part in parts:
+            axis.add_patch(Rectangle((part.start, 0), part.end - part.start, 0.9, fc=f"{GREY}55", ec="white", lw=0.8))
+            if part.end - part.start > 0.12 * parts[-1].end:
+                axis.text((part.start + part.end) / 2, 0.45, part.name, ha="center", va="center", fontsize=8)
+        for span in spans:
+            if span.depth == 1:
+                fits = (color for word, color in KINDS.values() if word in span.name.lower())
+                place = (span.start, 1), span.end - span.start, 0.9
+                axis.add_patch(Rectangle(*place, fc=next(fits, RED), lw=0))
+        for name, color in (*((name, color) for name, (_, color) in KINDS.items()), ("others", RED)):
+            axis.plot([], [], "s", color=color, label=name)
+        axis.set(xlim=(0, parts[-1].end), ylim=(2, -0.1), xlabel="time, ms")
+        axis.set_yticks([0.45, 1.45], ["parts", "operations"])
+        axis.grid(False)
+        axis.figure.legend(loc="outside upper center", ncols=4, fontsize=8, handletextpad=0.2, columnspacing=1)
+
+
+def plot_magnitudes(gradients: torch.Tensor, scale: float) -> None:
+    """How many gradients have which size, as they are and times `scale`, and where fp16 can hold them.
+
+    Args:
+        gradients: any shape; zeros are left out.
+    """
+    sizes = gradients[gradients != 0].abs().log2().flatten()
+    smallest, largest = -24, 16  # the smallest number above zero is 2 ** -24, and 2 ** 16 is out of reach
+    bins = list(range(int(sizes.min()) - 1, largest + 3))
+    with figure(2.9) as axis:
+        axis.axvspan(smallest - 1, largest, color=GREEN, alpha=0.15, lw=0)  # half the smallest still rounds up to it
+        place = axis.get_xaxis_transform()
+        axis.text(smallest - 0.5, 0.98, "range of fp16", transform=place, va="top", color=GREEN, fontsize=8)
+        weight = torch.full_like(sizes, 100 / len(sizes))
+        shifted = sizes + torch.tensor(scale).log2()
+        for values, color, style, name in ((sizes, ORANGE, "-", "as they are"), (shifted, BLUE, "--", "scaled")):
+            axis.hist(values, bins, weights=weight, histtype="step", color=color, ls=style, lw=1.4, label=name)
+        axis.set(xlabel="log₂ of the gradient's size", ylabel="percent of them", xlim=(bins[0], bins[-1]))
+        axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
+        axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+
+
+def plot_step_memory(curves: Mapping[str, tuple[Sequence[float], Sequence[int]]]) -> None:
+    """Bytes of tensors alive over one step, a curve for each name; a dot marks the peak.
+
+    Args:
+        curves: for each name milliseconds and bytes, as `bytes_of_tensors` gives them; drawn over the part of the step.
+    """
+    with figure(2.9) as axis:
+        for (name, (times, sizes)), color, line in zip(curves.items(), (ORANGE, BLUE, GREEN), ("-", "--", "-.")):
+            parts, mega = [each / times[-1] for each in times], [each / 1e6 for each in sizes]
+            axis.step(parts, mega, line, where="post", color=color, lw=1.3, label=name)
+            peak = max(range(len(mega)), key=mega.__getitem__)
+            axis.plot(parts[peak], mega[peak], "o", color=color, ms=5)
+        axis.set(xlabel="part of the step's time", ylabel="tensors alive, MB", xlim=(0, 1), ylim=(0, None))
+        axis.figure.legend(loc="outside upper center", ncols=len(curves), fontsize=8)
