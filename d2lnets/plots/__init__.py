@@ -10,7 +10,10 @@ from d2lnets.plots.charts import (
     plot_range,
     plot_rate,
     plot_runs,
+    plot_scaling,
     plot_scores,
+    plot_steps,
+    plot_stream,
     plot_training_errors,
 )
 from d2lnets.plots.diagrams import (
@@ -21,6 +24,7 @@ from d2lnets.plots.diagrams import (
     draw_inception,
     draw_later_blocks,
     draw_network,
+    draw_processes,
     draw_residual,
 )
 from d2lnets.plots.inside import (
@@ -48,6 +52,7 @@ __all__ = [
     "draw_inception",
     "draw_later_blocks",
     "draw_network",
+    "draw_processes",
     "draw_residual",
     "plot_by_rate",
     "plot_channels",
@@ -65,8 +70,11 @@ __all__ = [
     "plot_rate",
     "plot_removals",
     "plot_runs",
+    "plot_scaling",
     "plot_scores",
     "plot_slices",
+    "plot_steps",
+    "plot_stream",
     "plot_training_errors",
     "show_answers",
     "show_feature_maps",
