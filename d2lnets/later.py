@@ -75,8 +75,10 @@ def norm_relu(channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.BatchNorm2d(channels), nn.ReLU()
 
 
-def bottleneck(channels: int, width: int | None = None, groups: int = 1, relu: bool = True) -> Add:
-    """1x1, 3x3, 1x1, with `width` channels between them, a quarter by default (He et al. 2016, Fig. 5)."""
+def bottleneck(
+    channels: int, width: int | None = None, groups: int = 1, relu: bool = True
+) -> Add:  # fmt: skip
+    """1x1, 3x3, 1x1 (He et al. 2016, Fig. 5), by default a quarter as wide."""
     width = width or channels // 4
     return Add(
         conv(channels, width), *norm_relu(width),
@@ -120,10 +122,10 @@ def depthwise(channels: int) -> Add:
 
 
 def inverted(channels: int, relu: bool = True) -> Add:
-    """The depthwise bottleneck, wide in the middle: four times the channels, where there was a quarter.
+    """The depthwise bottleneck, four times as wide as its ends.
 
-    Without the ReLU after the sum it is the block of MobileNetV2 (Sandler et al. 2018, Fig. 3), whose ReLUs end at 6
-    and whose width is six times the channels.
+    With ``relu=False`` the block of MobileNetV2 (Sandler et al. 2018, Fig. 3),
+    which is six times as wide, and whose ReLUs end at 6.
     """
     return bottleneck(channels, 4 * channels, groups=4 * channels, relu=relu)
 
@@ -150,11 +152,12 @@ def one_activation(channels: int) -> Add:
     )  # fmt: skip
 
 
-def one_norm(channels: int, norm: type[nn.Module] = nn.BatchNorm2d, activation: type[nn.Module] = nn.ReLU) -> Add:
-    """One norm, after the 7x7, and one activation; with `ChannelNorm` and GELU the block of ConvNeXt.
-
-    That (Liu et al. 2022, Fig. 4) has a learned factor on each channel of the branch besides.
-    """
+def one_norm(
+    channels: int,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> Add:
+    """One norm, after the 7x7, and one activation (Liu et al. 2022, Fig. 4)."""
     wide = 4 * channels
     return Add(
         conv(channels, channels, 7, channels, bias=True), norm(channels),
@@ -165,8 +168,8 @@ def one_norm(channels: int, norm: type[nn.Module] = nn.BatchNorm2d, activation: 
 
 
 def convnext(channels: int) -> Add:
-    """ConvNeXt's block, without the learned factor."""
-    return one_norm(channels, partial(ChannelNorm, eps=1e-6), nn.GELU)  # type: ignore[arg-type]
+    """ConvNeXt's block; that has a learned factor on the branch besides."""
+    return one_norm(channels, partial(ChannelNorm, eps=1e-6), nn.GELU)
 
 
 def later_net(block: Callable[[int], nn.Module], width: int = 24, num_classes: int = 10) -> nn.Sequential:
@@ -191,11 +194,13 @@ def later_net(block: Callable[[int], nn.Module], width: int = 24, num_classes: i
     return nn.Sequential(OrderedDict(layers))
 
 
-BLOCKS: dict[str, Callable[[int], Add]] = {  # from the third on a row is one change to the row above it
+BLOCKS: dict[
+    str, Callable[[int], Add]
+] = {  # three changes to the bottleneck; then the bottleneck, changed step by step
     "pre-activation": pre_activation,
     "squeeze-excite": squeeze_excite,
-    "bottleneck": bottleneck,
     "groups": resnext,
+    "bottleneck": bottleneck,
     "depthwise": depthwise,
     "inverted": inverted,
     "no ReLU after": partial(inverted, relu=False),
