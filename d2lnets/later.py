@@ -212,3 +212,4 @@ BLOCKS: dict[
     "layer norm": convnext,
 }
 LATER = {f"later-{name.replace(' ', '-')}": partial(later_net, block) for name, block in BLOCKS.items()}
+LATER["later-bottleneck-wide"] = partial(later_net, bottleneck, 60)  # about the multiply-adds of the inverted ones

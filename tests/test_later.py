@@ -48,8 +48,9 @@ def test_a_network_trains_a_step_and_its_blocks_keep_the_shape(name):
     net(x).square().mean().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     inside = net.stem(x)
-    assert net.stage1(inside).shape == inside.shape == (4, 24, 14, 14)
-    assert net.stage2(net.halve(inside)).shape == (4, 48, 7, 7)
+    width = 60 if name.endswith("wide") else 24
+    assert net.stage1(inside).shape == inside.shape == (4, width, 14, 14)
+    assert net.stage2(net.halve(inside)).shape == (4, 2 * width, 7, 7)
 
 
 def test_what_groups_save_is_spent():
