@@ -11,6 +11,7 @@ from torch import nn
 from d2lnets.densenet import densenet
 from d2lnets.files import expanded
 from d2lnets.googlenet import googlenet
+from d2lnets.later import LATER
 from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
 SMALL: dict[str, Callable[[], nn.Sequential]] = {  # for 28x28; thin has half of the channels, wide twice as many
@@ -49,14 +50,16 @@ NETWORKS = SMALL | {  # and those of the source, for 96x96
 def build(name: str) -> nn.Sequential:
     """A new network, for 1 input channel and 10 classes.
 
+    Of `NETWORKS`, or one of those that only compare blocks, `d2lnets.later.LATER`.
+
     Raises:
         ValueError: there is none of that name; the message offers those with a similar one.
     """
-    if name not in NETWORKS:
+    if name not in NETWORKS | LATER:
         close = get_close_matches(name, NETWORKS, n=3, cutoff=0.4)
         offer = f"did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(f"no network is called {name!r}: {offer}There are {', '.join(NETWORKS)}")
-    return NETWORKS[name]()
+    return (NETWORKS | LATER)[name]()
 
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -167,8 +167,10 @@ def thumbnails():
             *(box(10 + 17 * i, 16, 14, 16, BLUE) for i in range(6)),
             *(box(14 + 17 * i, 42, 5, 16, ORANGE) for i in range(6))]),
         "training_fast": ("A learning rate that rises and falls", [line(wave, BLUE, 4)]),
-        "beyond": ("Several devices", [box(14 + 34 * i, 12 + 28 * j, 24, 20, (BLUE, ORANGE)[(i + j) % 2])
-                   for i in range(3) for j in range(2)]),
+        "many_gpus": ("Several devices, one mean", [box(12, 50, 96, 14, GREEN), *(part for x in (26, 60, 94) for part in
+                      (line(f"M{x} 28 V50", GREY), box(x - 12, 8, 24, 22, BLUE)))]),
+        "later_blocks": ("Steps", [box(10 + 21 * i, 64 - h, 17, h, ORANGE if i == 2 else BLUE)
+                         for i, h in enumerate((18, 32, 26, 44, 54))]),
         "lab": ("A pencil on a grid", [box(14 + 12 * i, 6 + 12 * j, 10, 10, GREY if (i + j) % 3 else GREEN)
                 for i in range(8) for j in range(5)]),
     }  # fmt: skip

@@ -18,10 +18,11 @@ from tqdm import tqdm
 import d2lnets
 from d2lnets.data import batches
 from d2lnets.files import expanded
+from d2lnets.later import LATER
 from d2lnets.networks import build
 from d2lnets.training import degradation
 from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
-from d2lnets.training.recipe import BOOK, D2L
+from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, machine, pack
 
 # For each class the first validation image, and one that two trained networks get wrong.
@@ -99,7 +100,11 @@ WIDTHS = [
     for width in ("-thin", "", "-wide")
 ]
 
-EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets")
+BLOCKS = Recipe(  # of AdamW, by which networks with layer norm are trained too; small enough for one core
+    epochs=3, batch_size=64, optimizer="adamw", lr=0.004, weight_decay=0.05, flip_test=False, mixed_precision=False
+)
+
+EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "later")
 
 
 def jobs(experiment):
@@ -117,6 +122,7 @@ def jobs(experiment):
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
         "budgets": (3, budgets),
+        "later": (5, [(name, BLOCKS) for name in LATER]),
     }
     seeds, plan = plans[experiment]
     return [(network, recipe, seed) for seed in range(seeds) for network, recipe in plan]
@@ -139,7 +145,9 @@ class Record:
         self.watch = experiment in ("degradation", "networks")
         if self.curves:
             data = degradation.halved(data.take(degradation.EXAMPLES))
-        self.watched = data.validation[torch.tensor(WATCHED)].to(device)
+        elif experiment == "later":
+            data = replace(data.take(6000, 1000), test=data.test[:4000])
+        self.watched = data.validation[torch.tensor(WATCHED)].to(device) if self.watch else None
         self.data = replace(
             data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
         )

@@ -8,7 +8,10 @@ from d2lnets.plots.charts import (
     plot_differences,
     plot_range,
     plot_rate,
+    plot_scaling,
     plot_scores,
+    plot_steps,
+    plot_stream,
     plot_training_errors,
 )
 from d2lnets.plots.diagrams import (
@@ -19,6 +22,7 @@ from d2lnets.plots.diagrams import (
     draw_inception,
     draw_later_blocks,
     draw_network,
+    draw_processes,
     draw_residual,
 )
 from d2lnets.plots.inside import (
@@ -58,6 +62,7 @@ __all__ = [
     "draw_inception",
     "draw_later_blocks",
     "draw_network",
+    "draw_processes",
     "draw_residual",
     "plot_by_rate",
     "plot_channels",
@@ -76,11 +81,14 @@ __all__ = [
     "plot_range",
     "plot_rate",
     "plot_removals",
+    "plot_scaling",
     "plot_scores",
     "plot_slices",
-    "plot_stages",
     "plot_speeds",
+    "plot_stages",
     "plot_step_memory",
+    "plot_steps",
+    "plot_stream",
     "plot_trace",
     "plot_training_errors",
     "show_answers",

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullLocator
 
 from d2lnets.data import CLASSES
-from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, NARROW, ORANGE, figure, looks
+from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, LINES, NARROW, ORANGE, RED, figure, looks
 from d2lnets.training.evidence import Difference
 from d2lnets.training.recipe import Recipe
 from d2lnets.training.runs import Run
@@ -141,6 +141,59 @@ def plot_by_rate(curves: Mapping[str, Mapping[float, Sequence[float]]], label: s
             axis.plot(rates, scores[:, 1], line, color=color, ms=5, label=name)
         axis.set(xscale="log", xlabel="highest learning rate", ylabel=label)
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.legend(fontsize=8)
+
+
+def plot_scaling(panels: Mapping[str, Mapping[str, Mapping[int, tuple[float, float]]]]) -> None:
+    """Images a second over the number of GPUs: a panel for each network, a band for each link.
+
+    Args:
+        panels: by network and link, for every number of GPUs the rate if no gradient travels while the GPUs compute,
+            and the rate if all do. A dotted line is as many times the rate of one.
+    """
+    with figure(3.2, len(panels), squeeze=False) as axes:
+        for axis, (network, links) in zip(axes.flat, panels.items()):
+            for (name, rates), color, line in zip(links.items(), (BLUE, GREEN, RED), LINES):
+                slow, fast = zip(*rates.values())
+                axis.fill_between(list(rates), slow, fast, color=color, alpha=0.2, lw=0)
+                axis.plot(list(rates), slow, line, color=color, label=name)
+            numbers = list(rates)
+            axis.plot(numbers, [number * slow[0] / numbers[0] for number in numbers], ":", color=GREY, lw=1)
+            axis.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="images/s", title=network)
+            axis.xaxis.set_major_locator(FixedLocator(numbers[:: 1 + len(numbers) // 5]))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_formatter(EngFormatter(sep=""))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        axes[0, 0].figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+
+
+def plot_steps(accuracies: Mapping[str, float], costs: Mapping[str, float], unit: str = "") -> None:
+    """A network that is changed step by step: a row for each step with its accuracy, and a line from row to row.
+
+    Args:
+        accuracies: in percent, by step, from the top down; hollow where it is lower than before.
+        costs: what is written beside the accuracy, with its unit.
+    """
+    with figure(0.7 + 0.3 * len(accuracies)) as axis:
+        values = list(accuracies.values())
+        axis.plot(values, range(len(values)), color=GREY, lw=1, zorder=1)
+        for place, (name, accuracy) in enumerate(accuracies.items()):
+            lower = place > 0 and accuracy < values[place - 1]
+            axis.plot(accuracy, place, "o", color=BLUE, mfc="white" if lower else BLUE, ms=6)
+            text = f"{accuracy:.1f}" + (f"  ({costs[name]:.3g}{unit})" if name in costs else "")
+            axis.annotate(text, (accuracy, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+        _name_rows(axis, accuracies, "accuracy, %")
+        axis.set_xlim(None, max(values) + 0.6 * (max(values) - min(values)))
+
+
+def plot_stream(sizes: Mapping[str, Sequence[float]]) -> None:
+    """How large what flows past the blocks is: its root mean square after each block, a line for each network."""
+    with figure(2.8) as axis:
+        for (name, values), color, line in zip(sizes.items(), (BLUE, ORANGE, GREEN), ("o-", "s--", "^:")):
+            axis.plot(range(len(values)), values, line, color=color, ms=4, label=name)
+        axis.set(xlabel="blocks passed", ylabel="root mean square", ylim=(0, None))
+        axis.locator_params("x", integer=True)
         axis.legend(fontsize=8)
 
 

@@ -46,16 +46,41 @@ def draw_bottleneck() -> None:
 
 
 def draw_later_blocks() -> None:
-    """The blocks of ResNeXt, SENet and ConvNeXt (Xie et al. 2017, Hu et al. 2018, Liu et al. 2022)."""
+    """The blocks of ResNeXt, SENet, MobileNetV2 and ConvNeXt (Xie 2017, Hu 2018, Sandler 2018, Liu 2022)."""
 
-    def bottleneck(middle, *last):
-        return ["1×1 conv", "batch norm", "ReLU", middle, "batch norm", "ReLU", "1×1 conv", "batch norm", *last]
+    def bottleneck(first, middle, *last):
+        return [first, "batch norm", "ReLU", middle, "batch norm", "ReLU", "1×1 conv", "batch norm", *last]
 
-    convnext = ["7×7 conv,\nby channel", "layer norm", "1×1 conv\n4 × width", "GELU", "1×1 conv"]
-    with figure(5.8, columns=3) as axes:
-        _draw_block(axes[0], "ResNeXt", bottleneck("3×3 conv\nin groups"), slots=9)
-        _draw_block(axes[1], "SENet", bottleneck("3×3 conv", "weigh\nchannels"))
-        _draw_block(axes[2], "ConvNeXt", convnext, slots=9, relu=False)
+    convnext = ["7×7 conv,\nby channel", "layer norm", "1×1 conv\nto 4 times", "GELU", "1×1 conv"]
+    by_channel = bottleneck("1×1 conv\nto 6 times", "3×3 conv,\nby channel")
+    few = range(1, 6)  # the layers on few channels
+    with figure(5.8, columns=4, width=7.2) as axes:
+        _draw_block(axes[0], "ResNeXt", bottleneck("1×1 conv\nto half", "3×3 conv\nin groups"), (), few, 9)
+        _draw_block(axes[1], "SENet", bottleneck("1×1 conv\nto a quarter", "3×3 conv", "weigh\nchannels"), (), few)
+        _draw_block(axes[2], "MobileNetV2", by_channel, slots=9, relu=False)
+        _draw_block(axes[3], "ConvNeXt", convnext, slots=9, relu=False)
+
+
+def draw_processes(processes: int = 3) -> None:
+    """A step of data parallelism: a batch in shares, copies of the network, one mean of their gradients."""
+    middle, width = processes - 1, 2 * processes - 0.2
+    with figure(4.2) as axis:
+        axis.set(xlim=(-1.05, 2 * processes - 0.95), ylim=(-0.45, 6.6))
+        axis.axis("off")
+        _box(axis, middle, 6.2, "a batch of images", ORANGE, width, height=0.6)
+        _box(axis, middle, 2.05, "mean of all gradients (all-reduce)", GREEN, width, height=0.6)
+        for process in range(processes):
+            x = 2.0 * process
+            for y, text, color in (
+                (5.1, f"share {process}", ORANGE),
+                (4.1, f"network,\ncopy {process}", BLUE),
+                (3.1, "its gradient", GREY),
+                (1.0, "the same step", BLUE),
+            ):
+                _box(axis, x, y, text, color, 1.7, height=0.62)
+            for start, end in ((5.9, 5.43), (4.79, 4.43), (3.79, 3.43), (2.79, 2.37), (1.75, 1.33)):
+                _arrow(axis, [(x, start), (x, end)])
+            axis.text(x, 0.2, f"process {process}", ha="center", va="center", fontsize=8)
 
 
 def draw_inception() -> None:

@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from d2lnets.checks import contracts
-from d2lnets.checks.exercises import beyond, densenet, googlenet, residual_block, resnet50
+from d2lnets.checks.exercises import densenet, googlenet, many_gpus, residual_block, resnet50
 from d2lnets.checks.programs.variants import POOL, Variant, run
 from d2lnets.checks.recording import Call
 from d2lnets.checks.replaying import Net, replay
 
 CONTRACTS = [value for value in vars(contracts).values() if isinstance(value, contracts.Contract)]
 BLOCKS = [contract for contract in CONTRACTS if contract.names]
-FOLDED = beyond.layers_to_fold()
+FOLDED = many_gpus.layers_to_fold()
 PROGRAMS = {  # the rights, the mistakes, and for each case the program and the shapes of inputs
     contract.what: (
         contract.rights,
@@ -103,9 +103,9 @@ def test_a_block_with_a_mistake_is_told_so(contract):
 
 
 def test_no_mistake_in_folding_is_right():
-    right = [torch.cat([part.flatten() for part in beyond.fold(*pair, beyond.Folding())]) for pair in FOLDED]
-    for mistake in beyond.FOLDING_MISTAKES:
-        wrong = [torch.cat([part.flatten() for part in beyond.fold(*pair, mistake)]) for pair in FOLDED]
+    right = [torch.cat([part.flatten() for part in many_gpus.fold(*pair, many_gpus.Folding())]) for pair in FOLDED]
+    for mistake in many_gpus.FOLDING_MISTAKES:
+        wrong = [torch.cat([part.flatten() for part in many_gpus.fold(*pair, mistake)]) for pair in FOLDED]
         assert not all(map(torch.allclose, wrong, right)), mistake
 
 

@@ -86,9 +86,36 @@ def test_the_bottleneck_is_drawn_beside_two_convolutions_and_no_text_overlaps(dr
 
 def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
     figure = drawn(plots.draw_later_blocks)
-    assert [axis.get_title() for axis in figure.axes] == ["ResNeXt", "SENet", "ConvNeXt"]
+    assert [axis.get_title() for axis in figure.axes] == ["ResNeXt", "SENet", "MobileNetV2", "ConvNeXt"]
     boxes = [text.get_window_extent() for text in texts(figure)]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_processes_share_a_batch_and_one_mean(drawn):
+    figure = drawn(plots.draw_processes, 4)
+    shown = [text.get_text() for text in texts(figure)]
+    assert sum("share" in text for text in shown) == shown.count("the same step") == 4
+    assert sum("all-reduce" in text for text in shown) == 1
+
+
+def test_a_link_has_a_band_and_perfect_scaling_a_line(drawn):
+    rates = {"fast": {1: (10, 10), 2: (15, 18), 4: (30, 36)}, "slow": {1: (10, 10), 2: (4, 5), 4: (8, 10)}}
+    figure = drawn(plots.plot_scaling, {"mine": rates, "yours": rates})
+    assert [axis.get_title() for axis in figure.axes] == ["mine", "yours"]
+    _, slow, perfect = figure.axes[0].lines
+    assert list(slow.get_ydata()) == [10, 4, 8] and list(perfect.get_ydata()) == [10, 20, 40]
+    assert len(figure.axes[0].collections) == 2
+
+
+def test_a_step_that_loses_is_hollow(drawn):
+    (axis,) = drawn(plots.plot_steps, {"a": 76.0, "b": 78.0, "c": 77.0}, {"b": 4.5}, " G").axes
+    assert [line.get_markerfacecolor() == "white" for line in axis.lines[1:]] == [False, False, True]
+    assert [text.get_text() for text in axis.texts] == ["76.0", "78.0  (4.5 G)", "77.0"]
+
+
+def test_what_flows_past_the_blocks_is_drawn_from_the_first_on(drawn):
+    (axis,) = drawn(plots.plot_stream, {"mine": [1.0, 1.5, 2.0]}).axes
+    assert list(axis.lines[0].get_xdata()) == [0, 1, 2] and axis.get_ylim()[0] == 0
 
 
 def test_networks_are_compared_by_their_curves(drawn, tmp_path):

@@ -4,11 +4,12 @@
 a network have a check of their own there.
 """
 
-from d2lnets.checks.exercises.beyond import BEYOND
 from d2lnets.checks.exercises.comparison import COMPARISON
 from d2lnets.checks.exercises.densenet import DENSENET
 from d2lnets.checks.exercises.function_classes import FUNCTION_CLASSES
 from d2lnets.checks.exercises.googlenet import GOOGLENET
+from d2lnets.checks.exercises.later_blocks import LATER_BLOCKS
+from d2lnets.checks.exercises.many_gpus import MANY_GPUS
 from d2lnets.checks.exercises.residual_block import RESIDUAL_BLOCK
 from d2lnets.checks.exercises.resnet18 import RESNET18
 from d2lnets.checks.exercises.resnet50 import RESNET50
@@ -25,5 +26,6 @@ EXERCISES = {
     "training": TRAINING,
     "training_fast": TRAINING_FAST,
     "comparison": COMPARISON,
-    "beyond": BEYOND,
+    "many_gpus": MANY_GPUS,
+    "later_blocks": LATER_BLOCKS,
 }

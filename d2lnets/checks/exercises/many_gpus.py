@@ -1,4 +1,4 @@
-"""The exercises of the chapter "Out of the classroom"."""
+"""The exercises of the chapter "Many GPUs"."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,30 +16,19 @@ def last_step(images: int = 55_000, batch: int = 512, processes: int = 4) -> lis
     return [steps, (images - (steps - 1) * batch) / processes]
 
 
-def squeeze_excite(narrow: int = 16, biases: int = 1) -> list[float]:
-    """Parameters, and their share of a bottleneck's: three convolutions; a bias, scale and shift for each channel."""
-    added = 2 * 256 * narrow + biases * (narrow + 256)
-    bottleneck = 256 * 64 + 9 * 64 * 64 + 64 * 256 + 3 * (64 + 64 + 256)
-    return [added, added / bottleneck]
+def seconds_in_a_ring(weights: int, gpus: int, bytes_per_second: float, rounds: int = 2, size: float = 4) -> float:
+    return rounds * (gpus - 1) / gpus * size * weights / bytes_per_second
 
 
-def judge_two_groups(joined: Any, x: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> None:
-    a, b = x.chunk(2, dim=1)
-    with torch.no_grad():
-        grouped = F.conv2d(x, torch.cat([first.weight, second.weight]), padding=1, groups=2)
-        mistakes = {
-            "both convolutions see the first half of the channels": torch.cat([first(a), second(a)], dim=1),
-            "the halves of the channels are swapped": torch.cat([first(b), second(a)], dim=1),
-            "the two results are joined in the other order": torch.cat([second(b), first(a)], dim=1),
-            "the second convolution is not used": torch.cat([first(a), first(b)], dim=1),
-            "each takes every other channel, not one half": torch.cat([first(x[:, ::2]), second(x[:, 1::2])], dim=1),
-            "the two results are added, not concatenated": first(a) + second(b),
-            "they are concatenated along the height": torch.cat([first(a), second(b)], dim=2),
-            "they are concatenated along the width": torch.cat([first(a), second(b)], dim=3),
-            "they are concatenated along the batch": torch.cat([first(a), second(b)]),
-        }
-    hint = "Which channels of x does the first group see, and which channels of the output does it make?"
-    expect_tensor(joined.detach() if isinstance(joined, torch.Tensor) else joined, grouped, mistakes, hint)
+def pooled(counts: list[int], means: list[float], variances: list[float], between: float = 1) -> list[float]:
+    """Mean and variance of all values, from those of the shares."""
+    total = sum(counts)
+    mean = sum(n * m for n, m in zip(counts, means)) / total
+    return [mean, sum(n * (v + between * (m - mean) ** 2) for n, m, v in zip(counts, means, variances)) / total]
+
+
+def unweighted(counts: list[int], means: list[float], variances: list[float]) -> list[float]:
+    return pooled([1] * len(counts), means, variances)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +103,9 @@ def layers_to_fold() -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
     return tuple(pairs)
 
 
-def groups_to_join() -> tuple[Tensor | nn.Conv2d, ...]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return torch.randn(2, 8, 5, 5), *(nn.Conv2d(4, 3, 3, padding=1, bias=False) for _ in range(2))
-
-
 HARM = ["inverted", "upside down", "moved"]
 
-BEYOND = {
+MANY_GPUS = {
     1: Exercise(
         last_step,
         hint="The batch size is over all processes. How many images are left for the last step?",
@@ -134,22 +117,42 @@ BEYOND = {
         },
     ),
     2: Exercise(
-        squeeze_excite,
-        hint="Two convolutions 1×1, from 256 to 16 channels and back.",
+        seconds_in_a_ring,
+        hint="How many bytes has a number of 32 bits? How often does each part of the gradients travel?",
+        note="The number of GPUs hardly counts, which is why this is done in a ring.",
+        calls=((25_557_032, 8, 1.25e9), (11_178_378, 4, 64e9)),
         mistakes={
-            "the biases of its two layers are not counted": squeeze_excite(biases=0),
-            "the added parameters are counted in the bottleneck": [squeeze_excite()[0], 8_464 / (70_784 + 8_464)],
-            "the share is a percentage": [squeeze_excite()[0], 100 * squeeze_excite()[1]],
-            "only the first of its two layers is counted": [256 * 16 + 16, (256 * 16 + 16) / 70_784],
-            "the channels are divided by 4, not by 16": squeeze_excite(narrow=64),
+            "a number of 32 bits is taken for 32 bytes": lambda w, n, b: seconds_in_a_ring(w, n, b, size=32),
+            "a number of 32 bits has more than one byte": lambda w, n, b: seconds_in_a_ring(w, n, b, size=1),
+            "the sums are made, but not handed round": lambda w, n, b: seconds_in_a_ring(w, n, b, rounds=1),
+            "each process sends all its gradients to each other one": lambda w, n, b: (n - 1) * 4 * w / b,
+            "what all processes send is added up, though they send at the same time": lambda w, n, b: (
+                n * seconds_in_a_ring(w, n, b)
+            ),
+            "one part less travels in each round than there are processes": lambda w, n, b: 8 * w / b,
         },
-        tolerance=1e-3,
+        tolerance=1e-5,
     ),
     3: Exercise(
-        None,
-        judge=judge_two_groups,
-        note="It is what groups=2 computes.",
-        calls=(groups_to_join(),),
+        pooled,
+        hint="The variance of all values has two sources: inside the shares, and between their means.",
+        note="No values are squared before their mean is taken away, so no digits are lost.",
+        calls=(([4, 12], [1.0, 3.0], [0.5, 2.0]), ([10, 5, 25], [0.0, 4.0, -1.0], [1.0, 0.0, 3.0])),
+        mistakes={
+            "the shares' means differ, which adds to the variance": lambda n, m, v: pooled(n, m, v, between=0),
+            "a share with more values does not count more": unweighted,
+            "the means are weighted by their counts, the variances are not": lambda n, m, v: [
+                pooled(n, m, v)[0],
+                sum(v) / len(v),
+            ],
+            "these are sums: they are not divided by the number of values": lambda n, m, v: [
+                sum(n) * each for each in pooled(n, m, v)
+            ],
+            "the second is the deviation, the root of the variance": lambda n, m, v: [
+                pooled(n, m, v)[0],
+                pooled(n, m, v)[1] ** 0.5,
+            ],
+        },
     ),
     4: Exercise(
         None,
