@@ -100,10 +100,10 @@ def judge_folded(folded: Any, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         expect_tensor(folded(x), wanted, mistakes, "Write norm(conv(x)) as a formula for one channel.")
 
 
-def layers_to_fold() -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
+def layers_to_fold(seed: int = 0) -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
     """Two pairs of a convolution and a batch norm, in eval mode; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         pairs = []
         for bias, stride in ((True, 1), (False, 2)):
             conv, norm = nn.Conv2d(3, 4, 3, stride, padding=1, bias=bias).eval(), nn.BatchNorm2d(4, eps=0.01).eval()
@@ -114,9 +114,9 @@ def layers_to_fold() -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
     return tuple(pairs)
 
 
-def groups_to_join() -> tuple[Tensor | nn.Conv2d, ...]:
+def groups_to_join(seed: int = 0) -> tuple[Tensor | nn.Conv2d, ...]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return torch.randn(2, 8, 5, 5), *(nn.Conv2d(4, 3, 3, padding=1, bias=False) for _ in range(2))
 
 
@@ -150,12 +150,14 @@ BEYOND = {
         judge=judge_two_groups,
         note="It is what groups=2 computes.",
         calls=(groups_to_join(),),
+        others=lambda random: (groups_to_join(random.randint(1, 9**9)),),
     ),
     4: Exercise(
         None,
         judge=judge_folded,
         note="In training mode the mean and variance are those of the batch at hand, which no fixed weights can know.",
         calls=layers_to_fold(),
+        others=lambda random: layers_to_fold(random.randint(1, 9**9)),
     ),
     5: Exercise(
         lambda: HARM,
