@@ -6,7 +6,7 @@ PYTHON ?= $(or $(realpath .venv/bin/python),python3)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
-COURSE := .venv/course-$(VERSION)
+NBGRADER := .venv/course-$(VERSION)
 
 # What the chapters also run with: a file of tests/runtimes, and the Python that its first line names
 RUNTIME ?= colab
@@ -22,7 +22,7 @@ book: $(READY) $(LAB)  ## build the book
 
 PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
-test: book $(COURSE)  ## build the book, run all tests, and every notebook against its stored outputs
+test: book $(NBGRADER)  ## build the book, run all tests, and every notebook against its stored outputs
 	$(PYTEST)
 
 check: $(READY) $(NODE)  ## for the inner loop: style, types, and the tests of a minute; no browser, no training, no built book
@@ -57,11 +57,11 @@ fork: $(READY)  ## point set-up cells and instructions at URL=https://github.com
 student-edition: $(READY)  ## write the chapters without solutions and outputs to DIR
 	$(BIN)/python tools/student_edition.py "$(or $(DIR),student-edition)"
 
-course: $(COURSE)  ## make an nbgrader course in DIR, or one assignment of it: ASSIGN=residual_block:1,2,7
+course: $(NBGRADER)  ## make an nbgrader course in DIR, or one assignment of it: ASSIGN=residual_block:1,2,7
 	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" $(if $(ASSIGN),--assign "$(ASSIGN)")
 
-check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
-	$(BIN)/python tools/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
+check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, and write a table there; COURSE=term: for that course
+	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" $(if $(COURSE),--course "$(COURSE)")
 
 lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
 	$(BIN)/python -m pip install --quiet uv
@@ -83,7 +83,7 @@ $(LAB): $(READY) $(NODE) tools/lab.py d2lnets/export.py $(wildcard d2lnets/weigh
 	.venv-$*/bin/python -m pip install --quiet --requirement $< filelock nbval pytest pytest-xdist
 	@touch $@
 
-$(COURSE): $(READY) requirements-course.txt
+$(NBGRADER): $(READY) requirements-course.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements-course.txt $(addprefix --constraint ,$(LOCK))
 	@touch $@
 
