@@ -1,5 +1,5 @@
 # The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
-.PHONY: book test check lab refresh runs gpu bench fork student-edition course check-submissions lock colab
+.PHONY: book test check lab refresh runs gpu bench fork student-edition course check-submissions grades lock colab
 
 # By default the Python that .venv was made with
 PYTHON ?= $(or $(realpath .venv/bin/python),python3)
@@ -62,6 +62,9 @@ course: $(NBGRADER)  ## make an nbgrader course in DIR, or one assignment of it:
 
 check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, and write a table there; COURSE=term: for that course
 	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" $(if $(COURSE),--course "$(COURSE)")
+
+grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, into the course in DIR
+	PYTHONPATH=tools $(BIN)/python -m course.exports "$(or $(DIR),term)"
 
 lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
 	$(BIN)/python -m pip install --quiet uv

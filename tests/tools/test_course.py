@@ -1,9 +1,12 @@
 """The course on nbgrader: what students get, and what becomes of what they hand in."""
 
 import builtins
+import csv
 import re
+import sys
 import tomllib
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -101,3 +104,44 @@ def test_a_mistake_in_the_plan_is_said(tmp_path):
     (tmp_path / "course.toml").write_text("name = course", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"course\.toml is not TOML"):
         book.make(tmp_path)
+
+
+def test_grades_for_moodle_and_canvas(term, tmp_path, monkeypatch):
+    """In the columns that their imports ask for; empty where nothing was handed in, and late work reduced."""
+    from course import exports
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{term / 'gradebook.db'}") as grades:
+        submission = grades.update_or_create_submission("week1", "ada")
+        for grade in submission.notebooks[0].grades:
+            grade.auto_score = grade.max_score if grade.name in ("check-1", "check-2") else 0
+        submission.notebooks[0].late_submission_penalty = 0.5
+        grades.db.commit()
+        for kind in (exports.Moodle, exports.Canvas):
+            kind(to=str(tmp_path / kind.name), assignment=["week1", "week2"]).export(grades)
+    with open(tmp_path / "moodle", newline="", encoding="utf-8") as file:
+        head, ada = csv.reader(file)
+    assert head == ["ID number", "Email address", "First name", "Last name", "week1", "week2"]
+    assert ada == ["ada", "ada@x.org", "Ada", "Łoś", "5.50", ""]
+    with open(tmp_path / "canvas", newline="", encoding="utf-8") as file:
+        head, most, ada = csv.reader(file)
+    assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "week1", "week2"]
+    assert most == ["    Points Possible", "", "", "", "", "11", "12"]
+    assert ada == ["Łoś, Ada", "", "ada", "ada@x.org", "", "5.50", ""]
+    monkeypatch.setattr(sys, "argv", ["grades", str(tmp_path)])
+    with pytest.raises(SystemExit, match="is no course; name one: make grades DIR=term"):
+        exports.main()
+
+
+@pytest.mark.parametrize("late, days, taken", [(0.1, 0.2, 0.8), (0.1, 2.5, 2.4), (0.5, 9, 8), (0, 9, 0)])
+def test_late_work_loses_a_part_for_each_day_begun(late, days, taken, tmp_path):
+    from course.grading import Late
+
+    (tmp_path / "course.toml").write_text(f"late = {late}", encoding="utf-8")
+    found = Late.late_submission_penalty(
+        SimpleNamespace(parent=SimpleNamespace(db_url=f"sqlite:///{tmp_path}/gradebook.db?timeout=1")),
+        "ada",
+        8,
+        days * 86_400,
+    )
+    assert found == pytest.approx(taken)

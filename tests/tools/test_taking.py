@@ -144,7 +144,7 @@ def test_what_cannot_be_done_is_said_before_any_work(tmp_path, monkeypatch):
     ],
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):
-    assert taking.student_of(name) == (taking.slug(student), attempt)
+    assert taking.student_of(name) == (student, attempt)
 
 
 def test_folders_have_plain_names_and_stay_apart():
@@ -180,3 +180,27 @@ def test_answers_that_are_nearly_the_same_are_listed():
         n: row(n, s) for n, s in (("a", block), ("b", block + "  # mine"), ("c", block.replace("Conv2d", "Linear")))
     }
     assert results.alike(rows) == {"a": [("3", "b")], "b": [("3", "a")]}
+
+
+def test_the_feedback_has_verdict_and_hint_and_no_hidden_test(folder):
+    from course import exports
+
+    exports.give_back(folder / ".course")
+    pages = sorted(folder.glob(".course/feedback/*/*/*.html"))
+    assert len(pages) == 3
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert "is too large" in text and "Hint: " in text and "for seed in" not in text and "HIDDEN" not in text
+    assert (folder / ".course" / "moodle.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+def test_the_overview_counts_mistakes_and_says_what_separates():
+    header = ["notebook", "passed", "of", "resnet18 1", "resnet18 2", "remarks"]
+    wrong = "3 is not right.\nLikeliest cause: the stem is not counted.\nHint: Count.".replace("\n", " ")
+    lines = [
+        ["a", 2, 2, "passed", "passed", ""],
+        ["b", 1, 2, "passed", wrong, ""],
+        ["c", 0, 2, "3 is too small.", wrong, ""],
+    ]
+    said = results.overview(header, lines)[1]
+    assert said[0] == ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"]
+    assert said[1] == ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"]

@@ -1,14 +1,17 @@
 """How nbgrader grades the course: what is done to a notebook that comes back, and its cells run in the sandbox."""
 
+import math
 import os
 import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nbformat
 from nbgrader import utils
+from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets.config import Config
 
@@ -33,6 +36,7 @@ def configure(config, folder):
         Judge,
         *theirs("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata"),
     ]
+    config.AssignLatePenalties.plugin_class = Late
     config.GenerateFeedback.preprocessors = [
         *theirs("GetGrades", "ClearHiddenTests"),
         "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
@@ -53,9 +57,23 @@ def api(folder):
     return made
 
 
-def root(resources):
+def course_of(db_url):
     """The folder of the course, of which nbgrader tells a preprocessor only the gradebook."""
-    return Path(re.fullmatch(r"sqlite:///(.+)/gradebook\.db.*", resources["nbgrader"]["db_url"])[1])
+    return Path(re.fullmatch(r"sqlite:///(.+)/gradebook\.db.*", db_url)[1])
+
+
+def root(resources):
+    return course_of(resources["nbgrader"]["db_url"])
+
+
+class Late(LateSubmissionPlugin):
+    """Takes the part that course.toml says (`late`) for each day begun after the deadline."""
+
+    def late_submission_penalty(self, student_id, score, total_seconds_late):
+        part = tomllib.loads((course_of(self.parent.db_url) / "course.toml").read_text(encoding="utf-8-sig")).get(
+            "late", 0
+        )
+        return score * min(1, part * math.ceil(total_seconds_late / 86_400))
 
 
 class Complete(NbGraderPreprocessor):

@@ -3,6 +3,7 @@
 import csv
 import html
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -46,7 +47,10 @@ def table(rows):
     twins = alike(rows)
     lines = []
     for name, (said, remarks) in read.items():
-        remarks = remarks + [f"nearly the same as {other} in {column}" for column, other in twins.get(name, [])]
+        for column in sorted({column for column, _ in twins.get(name, [])}):
+            others = [other for each, other in twins[name] if each == column]
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            remarks.append(f"exercise {column} is nearly the same as in {', '.join(others[:3])}{more}")
         passed = sum(each == "passed" for each in said.values())
         lines.append(
             [name, passed, len(said), *(said.get(each, "").replace("\n", " ") for each in columns), "; ".join(remarks)]
@@ -88,9 +92,36 @@ def write(rows, passed_over, folder):
         # a spreadsheet takes what begins so for a formula
         safe = [[f"'{cell}" if str(cell).startswith(("=", "+", "-", "@")) else cell for cell in line] for line in lines]
         csv.writer(file).writerows([header, *safe])
+    tables = "".join(map(_html, (overview(header, lines), (header, lines))))
+    (Path(folder) / "results.html").write_text(PAGE.format(tables=tables), encoding="utf-8")
+
+
+def _html(made):
+    header, lines = made
     body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>\n" for line in lines)
     head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    (Path(folder) / "results.html").write_text(PAGE.format(head=head, body=body), encoding="utf-8")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n"
+
+
+def overview(header, lines):
+    """For each exercise: how many were judged and passed, how it separates, and the most frequent mistakes."""
+    said = []
+    passed_of = {id(line): int(line[1]) / (int(line[2]) or 1) for line in lines}
+    for place, column in list(enumerate(header))[3:-1]:
+        given = [line for line in lines if line[place]]
+        right = [line for line in given if line[place] == "passed"]
+        wrong = [line for line in given if line[place] != "passed"]
+        causes = Counter(_cause(line[place]) for line in wrong)
+        apart = [sum(passed_of[id(line)] for line in each) / len(each) for each in (right, wrong) if each]
+        separates = f"{apart[0] - apart[1]:+.0%}" if len(apart) == 2 else ""
+        often = "; ".join(f"{n}× {cause}" for cause, n in causes.most_common(5))
+        said.append([column, len(given), len(right), separates, often])
+    return ["exercise", "judged", "passed", "who passed it, passed so much more of all", "mistakes"], said
+
+
+def _cause(message):
+    found = re.search(r"Likeliest cause: (.+?)(?:\.?\s*Hint:|\.?$)", message)
+    return found[1] if found else re.split(r"[.:]( |$)", message)[0][:80]
 
 
 def _cell(text):
@@ -107,10 +138,10 @@ PAGE = """<!DOCTYPE html>
 <title>Results</title>
 <style>
 :root {{ color-scheme: light dark; font-family: sans-serif }}
-table {{ border-collapse: collapse }}
+table {{ border-collapse: collapse; margin-bottom: 2em }}
 th, td {{ border-bottom: 1px solid #8888; padding: 0.3em 0.6em; text-align: left; vertical-align: top }}
 .passed {{ color: #2e9e5b; font-weight: bold }}
 </style></head>
-<body><h1>Results</h1><table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table></body></html>
+<body><h1>Results</h1>
+{tables}</body></html>
 """

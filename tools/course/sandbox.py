@@ -26,6 +26,7 @@ CELL_LIMIT = 120  # seconds for a cell; then it is interrupted
 START, GRACE = 120, 5  # seconds that the start may take; and after which a cell that is not interrupted is killed
 MEMORY = 8 * 2**30  # bytes of all its processes together
 DISK = 2**30  # bytes
+PROCESSOR = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")  # PyTorch asks; /proc has all else
 TOLD = 2**26  # bytes that a notebook may tell
 WORKER = Path(__file__).with_name("worker.py")
 MISSING = (
@@ -69,13 +70,12 @@ def command(files):
             line += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             line += ["--ro-bind", path, path]
-    for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime"):
-        line += ["--ro-bind-try", path, path]
     package = str(Path(find_spec("d2lnets").origin).parent)
-    for path in dict.fromkeys((sys.base_prefix, sys.prefix, package, str(WORKER))):
+    machine = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime", *PROCESSOR)
+    for path in dict.fromkeys((*machine, sys.base_prefix, sys.prefix, package, str(WORKER))):
         for parent in reversed(Path(path).parents[:-1]):
             line += ["--perms", "0755", "--dir", str(parent)]
-        line += ["--ro-bind", path, path]
+        line += ["--ro-bind-try", path, path]
     if files:
         line += ["--ro-bind", str(files), "/files"]
     line += ["--dev", "/dev", "--size", str(DISK // 4), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]

@@ -6,6 +6,7 @@ Run again, it goes on where it was, and judges anew what has changed.
 """
 
 import argparse
+import csv
 import hashlib
 import io
 import json
@@ -78,8 +79,24 @@ def student_of(name):
     for platform in PLATFORMS:
         if match := platform.search(name):
             said = match.groupdict()
-            return slug(said["student"]), int(said.get("number") or 0)
-    return slug(parts), 0
+            return said["student"], int(said.get("number") or 0)
+    return parts, 0
+
+
+def letters(name):
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def roster(course):
+    """The students of a course by what platforms call them: id, first and last name in both orders."""
+    path, known = course / "roster.csv", {}
+    if path.exists():
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                first, last = row.get("first_name") or "", row.get("last_name") or ""
+                for name in {letters(each) for each in (row["id"], first + last, last + first, row.get("email") or "")}:
+                    known.setdefault(name, set()).add(row["id"].strip())
+    return {name: ids.pop() for name, ids in known.items() if name and len(ids) == 1}
 
 
 def slug(text):
@@ -141,9 +158,10 @@ def plan(folder, course, files):
 def submit(course, rows):
     """Put the notebooks where nbgrader looks for them, the last attempt of each student: (student, assignment, row)."""
     places = {path.stem: path.parent.name for path in sorted(course.glob("release/*/*.ipynb"), reverse=True)}
-    last = {}
+    last, known = {}, roster(course)
     for row in rows.values():
         student, attempt = student_of(row.name)
+        student = known.get(letters(student)) or slug(student)
         for chapter in row.chapters:
             if chapter not in places:
                 row.remarks.append(f"the course has no exercises of {chapter}")

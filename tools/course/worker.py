@@ -73,7 +73,7 @@ def work(job, tell):
         shown, error = run_cell(shell, source, job["cell_limit"])
         tell(cell=number, outputs=shown)
         if error is not None:
-            text = f"{type(error).__name__}: {_text(error)}"[:300]
+            text = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:300]
             tell(remark=f"cell {number + 1} raised {text}")
             raised |= dict.fromkeys(re.findall(r"^\s*(?:def|class) (\w+)", source, re.MULTILINE), text)
     for id, source in job["checks"].items():
