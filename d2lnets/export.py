@@ -40,6 +40,7 @@ class Switched(nn.Module):
     def forward(self, pixels: torch.Tensor, switches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, maps, stays = normalize(pixels), [], iter(switches.unbind())
         *stages, head = self.net.children()
+        assert isinstance(head, nn.Sequential)
         for stage in stages:
             if isinstance(stage, DenseBlock):
                 features = [x]
@@ -52,8 +53,8 @@ class Switched(nn.Module):
             else:
                 x = stage(x)
             maps.append(x)
-        *before, _, _, linear = head  # a global average pool, and a flattening
-        class_maps = functional.conv2d(nn.Sequential(*before)(x), linear.weight[:, :, None, None], linear.bias)
+        places, linear = head[:-3](x), head[-1]  # without the average over all places
+        class_maps = functional.conv2d(places, linear.weight[:, :, None, None], linear.bias)
         return head(x), *maps, class_maps
 
 

@@ -3,12 +3,13 @@
 import pytest
 
 FIRST = (  # the longest; and what waits more than it computes before all
-    "test_teaching", "test_a_chapter_prints", "test_checkpoint", "test_lab", "test_pages", "test_browsers",
-    "test_export", "test_parallel", "test_runs", "test_bench", "test_loop", "test_checks", "test_torchvision",
-    "test_keras", "test_sources",
+    "test_sandbox", "test_taking", "test_teaching", "test_course", "test_a_chapter_prints", "test_checkpoint",
+    "test_lab", "test_pages", "test_browsers", "test_export", "test_parallel", "test_runs", "test_bench", "test_loop",
+    "test_checks", "test_torchvision", "test_keras", "test_sources",
 )  # fmt: skip
 SLOW = (  # they train, start processes, or load other libraries' networks: `make check` leaves them to `make test`
     "tests/training/", "test_export", "test_torchvision", "test_keras", "test_command", "test_teaching", "test_sources",
+    "test_sandbox", "test_taking", "test_course",
     "test_two_processes_at_once", "test_a_killed_download",
 )  # fmt: skip
 

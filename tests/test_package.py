@@ -64,7 +64,8 @@ def test_the_archives_have_the_package_and_nothing_else(tmp_path):
 
 def wanted():
     """Every requirement of the book, its tests and the package."""
-    lines = (line.partition("#")[0].strip() for line in text("requirements.txt").splitlines())
+    files = text("requirements.txt") + text("requirements-course.txt")
+    lines = (line.partition("#")[0].strip() for line in files.splitlines())
     lines = [line for line in lines if line and not line.startswith("-e")]
     lines = chain(lines, PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     return [Requirement(line) for line in lines if not line.startswith("d2lnets")]

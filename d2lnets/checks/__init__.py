@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-def check_residual(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
+def check_residual(answer: Callable[..., nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a residual block: ``answer(in_channels, out_channels, stride)`` makes it.
 
     y = relu(shortcut(x) + F(x)); F is 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm, with the
@@ -53,14 +53,15 @@ def check_residual(answer: Callable[..., nn.Module], limit: float = 10) -> Verdi
     Args:
         answer: a class, or a function that returns a module.
         limit: seconds of computing, or of idling, after which the check gives up.
+        seed: decides the inputs' values; from 1 on, other channels and sizes are tried too.
 
     Returns:
         A `Verdict`.
     """
-    return judge(partial(examine, answer, RESIDUAL), limit)
+    return judge(partial(examine, answer, RESIDUAL, seed), limit, seed)
 
 
-def check_bottleneck(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
+def check_bottleneck(answer: Callable[..., nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a bottleneck: ``answer(in_channels, filters, stride)`` makes it.
 
     F is 1x1 to ``filters[0]``, 3x3 to ``filters[1]``, 1x1 to ``filters[2]`` channels, each followed by batch norm,
@@ -71,10 +72,10 @@ def check_bottleneck(answer: Callable[..., nn.Module], limit: float = 10) -> Ver
 
     Args and returns: see `check_residual`.
     """
-    return judge(partial(examine, answer, BOTTLENECK), limit)
+    return judge(partial(examine, answer, BOTTLENECK, seed), limit, seed)
 
 
-def check_dense_block(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
+def check_dense_block(answer: Callable[..., nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a dense block: ``answer(num_convs, in_channels, growth_rate)``, or d2l's (num_convs, num_channels).
 
     Each layer is batch norm, ReLU, 3x3 convolution to growth_rate channels; its maps are appended to all
@@ -84,10 +85,10 @@ def check_dense_block(answer: Callable[..., nn.Module], limit: float = 10) -> Ve
 
     Args and returns: see `check_residual`.
     """
-    return judge(partial(examine, answer, DENSE_BLOCK), limit)
+    return judge(partial(examine, answer, DENSE_BLOCK, seed), limit, seed)
 
 
-def check_transition(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
+def check_transition(answer: Callable[..., nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a transition: ``answer(in_channels, out_channels)``, or d2l's ``answer(num_channels)``.
 
     Batch norm, ReLU, 1x1 convolution, average-pool 2x2 with stride 2.
@@ -96,10 +97,10 @@ def check_transition(answer: Callable[..., nn.Module], limit: float = 10) -> Ver
 
     Args and returns: see `check_residual`.
     """
-    return judge(partial(examine, answer, TRANSITION), limit)
+    return judge(partial(examine, answer, TRANSITION, seed), limit, seed)
 
 
-def check_inception(answer: Callable[..., nn.Module], limit: float = 10) -> Verdict:
+def check_inception(answer: Callable[..., nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check an Inception block: ``answer(in_channels, c1, c2, c3, c4)``, or d2l's ``answer(c1, c2, c3, c4)``.
 
     Four paths, joined on channels in this order: 1x1; 1x1 and 3x3; 1x1 and 5x5; 3x3 max-pool and 1x1. A ReLU
@@ -109,10 +110,10 @@ def check_inception(answer: Callable[..., nn.Module], limit: float = 10) -> Verd
 
     Args and returns: see `check_residual`.
     """
-    return judge(partial(examine, answer, INCEPTION), limit)
+    return judge(partial(examine, answer, INCEPTION, seed), limit, seed)
 
 
-def check_resnet18(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
+def check_resnet18(answer: nn.Module | Callable[[], nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a ResNet-18 for 1 input channel and 10 classes, as `d2lnets.resnet18`.
 
     Shapes: (N, 1, H, W) -> (N, 10), the logits; tried with 64x64 and 96x80.
@@ -120,18 +121,19 @@ def check_resnet18(answer: nn.Module | Callable[[], nn.Module], limit: float = 1
     Args:
         answer: a module, which is left as it was, or a function without arguments that makes one.
         limit: seconds of computing, or of idling, after which the check gives up.
+        seed: decides the inputs' values; from 1 on, other channels and sizes are tried too.
 
     Returns:
         A `Verdict`.
     """
-    return judge(partial(examine, answer, RESNET18), limit)
+    return judge(partial(examine, answer, RESNET18, seed), limit, seed)
 
 
-def check_densenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
+def check_densenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a DenseNet for 1 input channel and 10 classes, as `d2lnets.densenet`: see `check_resnet18`."""
-    return judge(partial(examine, answer, DENSENET), limit)
+    return judge(partial(examine, answer, DENSENET, seed), limit, seed)
 
 
-def check_googlenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10) -> Verdict:
+def check_googlenet(answer: nn.Module | Callable[[], nn.Module], limit: float = 10, seed: int = 0) -> Verdict:
     """Check a GoogLeNet for 1 input channel and 10 classes, as `d2lnets.googlenet`: see `check_resnet18`."""
-    return judge(partial(examine, answer, GOOGLENET), limit)
+    return judge(partial(examine, answer, GOOGLENET, seed), limit, seed)

@@ -1,7 +1,8 @@
 """What the checks of blocks and networks ask for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +25,7 @@ class Contract:
         names: of the constructor's arguments, in order, each with other names that are understood; none for a network.
         cases: the arguments that it is built with.
         more: arguments that a constructor may have besides, for a case.
+        larger: by how much the inputs are higher and wider than usual; those of a network by eight times as much.
     """
 
     what: str
@@ -34,13 +36,30 @@ class Contract:
     names: dict[str, list[str]] = field(default_factory=dict)
     cases: tuple[Case, ...] = ({},)
     more: Callable[[Case], Case] = lambda case: {}
+    larger: int = 0
 
     def shapes(self, case: Case) -> tuple[tuple[int, ...], ...]:
         """Of the inputs; the first one in training mode too."""
+        step, channels = self.larger, case.get("in_channels", 1)
+        shapes = [(3, 8, 7), (1, 9, 6), (2, 12, 12)]
         if not self.names:
-            return (2, 1, 64, 64), (1, 1, 96, 80)
-        channels = case["in_channels"]
-        return (3, channels, 8, 7), (1, channels, 9, 6), (2, channels, 12, 12)
+            step, shapes = 8 * step, [(2, 64, 64), (1, 96, 80)]
+        return tuple((n, channels, height + step, width + step) for n, height, width in shapes)
+
+    def varied(self, seed: int) -> "Contract":
+        """Itself for seed 0; else with other channels, equal where they were equal, and larger inputs."""
+        if seed == 0:
+            return self
+        random = Random(seed)
+        others = dict(zip(range(1, 10), random.sample(range(3, 14), 9)))
+        cases = [{name: _with(others, name, value) for name, value in case.items()} for case in self.cases]
+        return replace(self, cases=tuple(cases), larger=random.randint(1, 3))
+
+
+def _with(others, name, value):
+    if name in ("stride", "num_convs"):
+        return value
+    return tuple(others[each] for each in value) if isinstance(value, tuple) else others[value]
 
 
 def _cases(names, *cases):

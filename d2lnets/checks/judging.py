@@ -78,11 +78,12 @@ class _TimeIsUp(BaseException):
     """Raised inside the student's thread; not an Exception, so that ``except Exception`` lets it pass."""
 
 
-def judge(work: Callable[[], Verdict], limit: float) -> Verdict:
+def judge(work: Callable[[], Verdict], limit: float, seed: int = 0) -> Verdict:
     """The verdict of ``work()``, which returns a `Verdict` or raises `Refused`, after `limit` seconds if it hangs.
 
     It runs in a thread of its own, which can be left behind if it does not end, and in which exit() ends
-    nothing else. Random states, default dtype and other global settings are as before afterwards.
+    nothing else. Random states, default dtype and other global settings are as before afterwards; `seed` is where
+    PyTorch's random numbers begin.
     """
     outcome: list[Verdict] = []
 
@@ -98,7 +99,7 @@ def judge(work: Callable[[], Verdict], limit: float) -> Verdict:
             outcome.append(Verdict(False, message))
 
     thread = threading.Thread(target=run, daemon=True, name="check")
-    with _global_state_kept():
+    with _global_state_kept(seed):
         thread.start()
         try:
             _wait(thread, limit)
@@ -170,13 +171,13 @@ GLOBAL = (  # how to read, how to set
 
 
 @contextmanager
-def _global_state_kept():
+def _global_state_kept(seed):
     before, states = [list(read()) for read, _ in GLOBAL], (random.getstate(), np.random.get_state())
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.set_default_dtype(torch.float32)
         torch.set_num_threads(1)  # on a busy machine several threads wait for each other
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from numbers import Number
+from random import Random
 from typing import Any
 
 import torch
@@ -57,13 +58,14 @@ def check_value(
     return Verdict(False, f"{_short(answer)} is not right.")
 
 
-def check_exercise(chapter: str, number: int, answer: object) -> Verdict:
+def check_exercise(chapter: str, number: int, answer: object, seed: int = 0) -> Verdict:
     """Check what you wrote for an exercise: ``check_exercise("resnet18", 2, parameters_by_hand)``.
 
     Args:
         chapter: the name of its notebook.
         number: the exercise's.
         answer: the function that the exercise asks for; if it has no arguments, what it returns will do.
+        seed: from 1 on, the function is called with other arguments, and tried with other random numbers.
 
     Returns:
         A `Verdict`.
@@ -73,12 +75,13 @@ def check_exercise(chapter: str, number: int, answer: object) -> Verdict:
     except (KeyError, TypeError):
         known = "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in EXERCISES.items())
         return Verdict(False, f"{chapter!r} has no exercise {number!r} that is checked so. There are {known}.")
-    return judge(partial(_check_exercise, answer, exercise), exercise.limit)
+    return judge(partial(_check_exercise, answer, exercise, seed), exercise.limit, seed)
 
 
-def _check_exercise(answer, exercise):
+def _check_exercise(answer, exercise, seed):
+    calls = exercise.others(Random(seed)) if seed and exercise.others else exercise.calls
     given = []
-    for args in exercise.calls:
+    for args in calls:
         shown = f"({', '.join(map(_short, args))})"
         if callable(answer) and not isinstance(answer, nn.Module):
             given.append(call("calling your function" + f" with {shown}" * bool(args), answer, *copy.deepcopy(args)))
@@ -95,16 +98,16 @@ def _check_exercise(answer, exercise):
 
     causes = {}  # those that explain the answers to all calls
     for cause, wrong in exercise.mistakes.items():
-        values = [wrong(*args) if callable(wrong) else wrong for args in exercise.calls]
+        values = [wrong(*args) if callable(wrong) else wrong for args in calls]
         if all(agree(plain(a), plain(b), exercise.tolerance) for a, b in zip(given, values)):
             causes[cause] = values
-    for i, args in enumerate(exercise.calls):
+    for i, args in enumerate(calls):
         known = {cause: values[i] for cause, values in causes.items()}
         verdict = check_value(given[i], exercise.answer(*args), known, exercise.tolerance)
         if not verdict:
             where = f"For ({', '.join(map(_short, args))}): " if args else ""
             raise Refused(where + verdict.message, "", exercise.hint)
-    told = verdict.message if exercise.calls == ((),) else "It does what was asked."
+    told = verdict.message if calls == ((),) else "It does what was asked."
     return Verdict(True, f"{told} {exercise.note}".rstrip())
 
 

@@ -36,10 +36,10 @@ def average_accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.mean(0).argmax(1) == labels).float().mean().item()
 
 
-def some_logits() -> tuple[Tensor, Tensor]:
+def some_logits(seed: int = 0) -> tuple[Tensor, Tensor]:
     """Of five networks for 400 images, and labels; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         labels = torch.randint(10, (400,))
         sharpness = torch.tensor([0.5, 1.0, 1.0, 2.0, 4.0])[:, None, None]
         return sharpness * (torch.randn(5, 400, 10) + 1.2 * F.one_hot(labels, 10)), labels
@@ -71,6 +71,7 @@ COMPARISON = {
         hint="How many ways are there to set all signs, and which of them always count?",
         note="Six seeds reach 0.031, ten 0.002: what three pairs cannot tell, six may.",
         calls=((3,), (4,), (6,)),
+        others=lambda random: ((random.randint(7, 12),), (5,), (random.randint(13, 20),)),
         mistakes={
             "the opposite of the signs that were found counts too": lambda n: 1 / 2**n,
             "the runs are dealt out anew, though each has a partner": lambda n: 2 / math.comb(2 * n, n),
@@ -83,6 +84,7 @@ COMPARISON = {
         hint="Set the gap to twice the standard error, and solve for the number of images.",
         note="For three tenths of a percent it takes more images than the test set has, and far fewer than unshared.",
         calls=((0.035, 0.003), (0.2, 0.05)),
+        others=lambda random: tuple((random.uniform(0.02, 0.3), random.uniform(0.005, 0.05)) for _ in range(3)),
         mistakes={
             "that makes the gap one standard error, not two": lambda a, gap: (a - gap**2) / gap**2,
             "the root is lost: the number of images stands under it": lambda a, gap: (a - gap**2) / (gap / 2),
@@ -96,6 +98,7 @@ COMPARISON = {
         paired_p,
         hint="Three pairs have eight ways to choose their signs. For which of them is the sum as far from zero?",
         note="Three pairs never bring it below 2 / 8: pairing asks for more seeds, and pays where seeds vary together.",
+        others=lambda random: tuple((random.sample(range(90), n), random.sample(range(60), n)) for n in (4, 5)),
         calls=(([11, 12, 13], [1, 2, 4]), ([0.93, 0.94, 0.935, 0.92], [0.92, 0.945, 0.92, 0.91])),
         mistakes={
             "a sum as far on the other side of zero counts too": lambda a, b: paired_p(a, b, two_sided=False),
@@ -108,6 +111,7 @@ COMPARISON = {
         hint="In which dimension of logits do the networks lie?",
         note="Where the networks disagree, the error of one is outvoted by the others. The errors that all share stay.",
         calls=(some_logits(),),
+        others=lambda random: (some_logits(random.randint(1, 9**9)),),
         mistakes={
             "it is the mean of the networks' accuracies": lambda x, y: (x.argmax(2) == y).float().mean().item(),
             "it is the accuracy of the best network alone": lambda x, y: (

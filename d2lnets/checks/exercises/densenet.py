@@ -127,6 +127,7 @@ DENSENET = {
         lambda channels, growth_rate: parameters(DenseLayer(channels, growth_rate)),
         hint="Two of the three steps have parameters. How many channels does each of the two receive?",
         calls=((112, 32), (5, 4)),
+        others=lambda random: tuple((random.randint(6, 99), random.randint(5, 31)) for _ in range(3)),
         mistakes={
             "the biases of the convolution are not counted": lambda c, k: 2 * c + 9 * c * k,
             "batch norm is not counted": lambda c, k: 9 * c * k + k,

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class Exercise:
         hint: for one whose mistake is not known.
         note: what to know once it is solved.
         calls: the arguments that answers are tried with; for each call a tuple.
+        others: draws other arguments, which a hidden test takes; None where there are no others.
         mistakes: wrong answers, and what is wrong with each.
         judge: takes what an answer returned and the call's arguments, and raises `Refused`; in place of `answer`
             where more than one thing is right.
@@ -35,6 +37,7 @@ class Exercise:
     hint: str = ""
     note: str = ""
     calls: tuple[tuple, ...] = ((),)
+    others: Callable[[Random], tuple[tuple, ...]] | None = None
     mistakes: dict[str, Any] = field(default_factory=dict)
     judge: Callable[..., None] | None = None
     tolerance: float = 1e-6

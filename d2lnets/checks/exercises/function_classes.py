@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import torch
@@ -105,12 +106,24 @@ def judge_plain_error(error: Any, depth: int) -> None:
         expect(error > 0.45, what, "the network has shortcuts, or had more images or epochs than asked for", hint)
 
 
+def other_pieces(random: Random) -> tuple[tuple[list[int]], ...]:
+    """Two growing lists: some numbers are multiples of the one before, and some are not."""
+    lists = []
+    for _ in range(2):
+        pieces = [random.randint(2, 5)]
+        for grow in random.sample((2, 3, 0, 0, 2), 5):
+            pieces.append(pieces[-1] * grow or pieces[-1] + random.randint(1, pieces[-1] - 1))
+        lists.append((pieces,))
+    return tuple(lists)
+
+
 FUNCTION_CLASSES = {
     1: Exercise(
         steps_contained,
         hint="Write down the kinks of both classes of the step as fractions.",
         note="Every old kink must be a new one, so the old number divides the new one.",
         calls=(([2, 3, 4, 6, 12],), ([1, 7, 14, 20, 60, 90],)),
+        others=other_pieces,
         mistakes={
             "more pieces are taken to be enough: every old kink has to be a new one": lambda pieces: (
                 [True] * (len(pieces) - 1)

@@ -163,6 +163,7 @@ GOOGLENET = {
         f"{two_3x3_work(16):,} with 16; the path with the 5×5 takes {12**2 * (192 * 16 + 25 * 16 * 32):,}. "
         "With 32, the second 3×3 takes back more than the first saves.",
         calls=((32,), (16,)),
+        others=lambda random: ((random.randint(17, 31),), (random.randint(33, 48),)),
         judge=judge_two_3x3,
     ),
     5: Exercise(
@@ -170,6 +171,7 @@ GOOGLENET = {
         note="A frame of zeros does it. Training would move the zeros, since their gradient is not zero: "
         "equal now is not equal later.",
         calls=((torch.linspace(-1, 1, 54).view(2, 3, 3, 3) ** 3,),),
+        others=lambda random: ((torch.randn(random.randint(3, 6), random.randint(4, 7), 3, 3),),),
         judge=judge_5x5,
     ),
     6: Exercise(

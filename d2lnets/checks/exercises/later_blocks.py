@@ -71,15 +71,15 @@ def judge_slowdown(given: Any) -> None:
     expect(ratio < 1000, what, "the work of the two is not counted in the same unit", hint)
 
 
-def groups_to_join() -> tuple[Tensor | nn.Conv2d, ...]:
+def groups_to_join(seed: int = 0) -> tuple[Tensor | nn.Conv2d, ...]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return torch.randn(2, 8, 5, 5), *(nn.Conv2d(4, 3, 3, padding=1, bias=False) for _ in range(2))
 
 
-def kernels_to_merge() -> tuple[Tensor, Tensor]:
+def kernels_to_merge(seed: int = 0) -> tuple[Tensor, Tensor]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return torch.randn(4, 1, 3, 3), torch.randn(6, 4, 1, 1)
 
 
@@ -89,6 +89,7 @@ LATER_BLOCKS = {
         hint="Write the three numbers of weights, and cancel what all of them have.",
         note="How wide the middle is cancels out.",
         calls=((32, 4), (64, 4), (96, 6)),
+        others=lambda random: ((random.randint(20, 200), random.randint(2, 8)),),
         mistakes={
             "the depthwise convolution is taken for an ordinary one": lambda c, t: depthwise_share(c, t, 9 * t * c),
             "only one of the two 1×1 convolutions is counted": lambda c, t: 9 / (9 + c),
@@ -114,12 +115,14 @@ LATER_BLOCKS = {
         judge=judge_two_groups,
         note="It is what groups=2 computes.",
         calls=(groups_to_join(),),
+        others=lambda random: (groups_to_join(random.randint(1, 9**9)),),
     ),
     4: Exercise(
         None,
         judge=judge_merged,
         note="The matrix from input to output channels is the same for all nine places, but for one factor a channel.",
         calls=(kernels_to_merge(),),
+        others=lambda random: (kernels_to_merge(random.randint(1, 9**9)),),
     ),
     5: Exercise(
         None,

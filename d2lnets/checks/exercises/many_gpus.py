@@ -89,10 +89,10 @@ def judge_folded(folded: Any, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         expect_tensor(folded(x), wanted, mistakes, "Write norm(conv(x)) as a formula for one channel.")
 
 
-def layers_to_fold() -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
+def layers_to_fold(seed: int = 0) -> tuple[tuple[nn.Conv2d, nn.BatchNorm2d], ...]:
     """Two pairs of a convolution and a batch norm, in eval mode; the random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         pairs = []
         for bias, stride in ((True, 1), (False, 2)):
             conv, norm = nn.Conv2d(3, 4, 3, stride, padding=1, bias=bias).eval(), nn.BatchNorm2d(4, eps=0.01).eval()
@@ -121,6 +121,7 @@ MANY_GPUS = {
         hint="How many bytes has a number of 32 bits? How often does each part of the gradients travel?",
         note="The number of GPUs hardly counts, which is why this is done in a ring.",
         calls=((25_557_032, 8, 1.25e9), (11_178_378, 4, 64e9)),
+        others=lambda random: ((random.randint(10**6, 10**8), random.randint(3, 16), random.choice([1e9, 25e9])),),
         mistakes={
             "a number of 32 bits is taken for 32 bytes": lambda w, n, b: seconds_in_a_ring(w, n, b, size=32),
             "a number of 32 bits has more than one byte": lambda w, n, b: seconds_in_a_ring(w, n, b, size=1),
@@ -138,6 +139,9 @@ MANY_GPUS = {
         hint="The variance of all values has two sources: inside the shares, and between their means.",
         note="No values are squared before their mean is taken away, so no digits are lost.",
         calls=(([4, 12], [1.0, 3.0], [0.5, 2.0]), ([10, 5, 25], [0.0, 4.0, -1.0], [1.0, 0.0, 3.0])),
+        others=lambda random: (
+            ([random.randint(2, 30), random.randint(31, 60)], [random.random(), 5.0], [1.0, 2 + random.random()]),
+        ),
         mistakes={
             "the shares' means differ, which adds to the variance": lambda n, m, v: pooled(n, m, v, between=0),
             "a share with more values does not count more": unweighted,
@@ -159,6 +163,7 @@ MANY_GPUS = {
         judge=judge_folded,
         note="In training mode the mean and variance are those of the batch at hand, which no fixed weights can know.",
         calls=layers_to_fold(),
+        others=lambda random: layers_to_fold(random.randint(1, 9**9)),
     ),
     5: Exercise(
         lambda: HARM,

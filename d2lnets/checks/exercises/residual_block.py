@@ -158,6 +158,7 @@ RESIDUAL_BLOCK = {
         f"{share_of_terms(54, 19, 35):.0%} of the terms go through 19 to 35. "
         "That is a count, not a size: where the branches' derivatives are small, the terms with few of them are large.",
         calls=((9, 2, 4), (54, 19, 35), (9, 0, 9)),
+        others=lambda random: tuple((n, random.randint(1, 5), random.randint(6, n - 1)) for n in (8, 17, 40)),
         mistakes={
             "the terms with the most branches are left out: a range ends before its end": (
                 lambda n, least, most: share_of_terms(n, least, most - 1)

@@ -1,6 +1,7 @@
 """The exercises of the chapter "ResNet-18, stage by stage"."""
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import torch
@@ -47,6 +48,11 @@ def judge_resnet34(net: Any) -> None:
     expect(came == least, "The parameters are right, the work is not.", "a stride is on another block than it should")
 
 
+def other_shapes(random: Random) -> tuple[tuple[int, int, int], ...]:
+    channels = random.sample(range(3, 99), 2)
+    return tuple((i, o, stride) for i in channels for o in channels for stride in (1, 4))
+
+
 RESNET18 = {
     1: Exercise(
         photo_shapes,
@@ -78,6 +84,7 @@ RESNET18 = {
         hint="Print the block's conv3 for the arguments named.",
         note="x and F(x) are added: they must have the same shape.",
         calls=((64, 64, 1), (64, 128, 1), (64, 128, 2), (64, 64, 2), (128, 64, 1), (64, 64, 3)),
+        others=other_shapes,
         mistakes={
             "more channels alone need a convolution as well": lambda i, o, s: s != 1,
             "a stride alone changes the shape as well": lambda i, o, s: i != o,

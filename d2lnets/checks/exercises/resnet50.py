@@ -237,6 +237,7 @@ RESNET50 = {
         None,
         note="The shortcut reads all positions now, and the number of parameters is the same: a pool has none.",
         calls=((4, (4, 4, 8)), (6, (3, 5, 7))),
+        others=lambda random: tuple((random.randint(5, 9), tuple(random.sample(range(3, 12), 3))) for _ in range(2)),
         judge=judge_bottleneck_d,
     ),
     6: Exercise(

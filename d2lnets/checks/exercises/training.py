@@ -172,6 +172,7 @@ TRAINING = {
         traffic,
         hint="How many bytes has a pixel on each way, and how often does it travel?",
         calls=((60_000, 96, 10), (50_000, 28, 2)),
+        others=lambda random: ((random.randint(1_000, 90_000), random.randint(20, 200), random.randint(2, 30)),),
         mistakes={
             "the loader is taken to send bytes, not 32-bit numbers": lambda i, s, e: traffic(i, s, e, 1),
             "the loader is taken to send the images once, not in every epoch": lambda i, s, e: traffic(i, s, 1),
@@ -189,6 +190,7 @@ TRAINING = {
         hint="What is the largest of the gradients, times the scale, and what the largest number of fp16?",
         note="Above it a gradient becomes infinite, and the step is lost; far below it the smallest become zero.",
         calls=((torch.tensor([0.011, -1e-6, 0.0]),), (torch.tensor([3.0, -200.0]),)),
+        others=lambda random: ((torch.tensor([random.uniform(1e-4, 1), -random.uniform(2, 900), 0.0]),),),
         mistakes={
             "the sign is forgotten: the largest in size may be negative": lambda g: largest_scale(g.clamp(min=0)),
             "it is twice as large as it may be": lambda g: 2 * largest_scale(g),

@@ -93,12 +93,14 @@ TRAINING_FAST = {
         judge=judge_smoothed_loss,
         note=f"Its smallest value is {SMALLEST_LOSS:.3f}, where the probabilities equal the target.",
         calls=((LOGITS, torch.tensor([3, 0, 9])), (-LOGITS[:2], torch.tensor([1, 1]))),
+        others=lambda random: tuple((3 * torch.randn(n, 10), torch.randint(10, (n,))) for n in (4, 7)),
     ),
     4: Exercise(
         lambda rate, momentum: rate / (1 - momentum),
         hint="Run velocity = momentum * velocity + 1 a hundred times: where does it end?",
         note="A constant gradient g ends at the velocity g (1 + m + m² + ...) = g / (1 - m) with momentum m.",
         calls=((0.2, 0.9), (0.1, 0.5), (0.3, 0.0)),
+        others=lambda random: tuple((random.uniform(0.01, 0.5), random.uniform(0.1, 0.95)) for _ in range(3)),
         mistakes={
             "the rate is made lower, as if momentum made the steps shorter": lambda r, m: r * (1 - m),
             "the rate is multiplied by the momentum": lambda r, m: r * m,

@@ -1,0 +1,195 @@
+"""What hostile notebooks can do to the one who grades them: nothing."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from course import sandbox
+from helpers import ROOT, lacking
+
+HOME = Path.home()
+SETUP = (
+    "import math, os, socket, sys, time\nimport torch\nfrom torch import nn\nimport d2lnets\nfrom d2lnets import checks"
+)
+RIGHT = """
+def share_of_terms(blocks, least, most):
+    return sum(math.comb(blocks, k) for k in range(least, most + 1)) / 2**blocks
+"""
+WRONG = """
+def share_of_terms(blocks, least, most):
+    return 0.5
+"""
+CHECK = """
+for seed in (0, 4711):
+    verdict = checks.check_exercise("residual_block", 2, share_of_terms, seed=seed)
+    assert verdict.passed, verdict.message
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bubblewrap():
+    if not shutil.which("bwrap"):
+        lacking("bubblewrap", "apt-get install bubblewrap")
+
+
+def run(*cells, check=CHECK, **limits):
+    return sandbox.run([SETUP, *cells], {"check-2": check}, **limits)
+
+
+def printed(told, cell):
+    return "".join(output.get("text", "") for output in told["outputs"].get(cell, []))
+
+
+ATTEMPTS = {  # what a cell tries; none of it may print "got it"
+    "the home folder": f"print('got', 'it' if os.listdir({str(HOME)!r})[:-1] else 'nothing')",
+    "the roster": "open({roster!r}).read(); print('got', 'it')",
+    "others' work": f"os.listdir({str(ROOT / 'book')!r}); print('got', 'it')",
+    "the network": "socket.create_connection(('1.1.1.1', 53), 2); print('got', 'it')",
+    "the machine's own services": "socket.create_connection(('127.0.0.1', {port}), 2); print('got', 'it')",
+    "a full disk": "for place in ('/work', '/tmp', '/dev/shm', '/'):\n"
+    "  try:\n"
+    "    for i in range(9): open(f'{{place}}/{{i}}', 'wb').write(bytes(2**28))\n"
+    "    print('got', 'it')\n"
+    "  except OSError: pass\n"
+    "import glob\n[os.remove(each) for place in ('/work', '/tmp') for each in glob.glob(f'{{place}}/?')]",
+    "the package": "open(d2lnets.__file__, 'a'); print('got', 'it')",
+    "processes without end": "for i in range(300):\n  if not os.fork():\n    time.sleep(60)\n    os._exit(0)\n"
+    "print('got', 'it')",
+}
+
+
+def test_nothing_of_the_teachers_can_be_reached(tmp_path):
+    (tmp_path / "roster.csv").write_text("id\nada\n", encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        places = {"roster": str(tmp_path / "roster.csv"), "port": server.getsockname()[1]}
+        told = run(*(code.format(**places) for code in ATTEMPTS.values()), RIGHT, cell_limit=60)
+    for number, what in enumerate(ATTEMPTS, 1):
+        assert "got it" not in printed(told, number), what
+    assert told["verdicts"]["check-2"][0], told
+
+
+PATCHES = """
+from d2lnets.checks.judging import Verdict
+checks.check_exercise = d2lnets.checks.values.check_exercise = lambda *a, **k: Verdict(True, "")
+d2lnets.checks.values._check_exercise = d2lnets.checks.judging.judge = lambda *a, **k: Verdict(True, "")
+d2lnets.checks.values.agree = lambda *a: True
+d2lnets.checks.exercises.EXERCISES["residual_block"][2] = d2lnets.checks.exercises.EXERCISES["resnet18"][1]
+Verdict.__init__ = lambda self, *a: self.__dict__.update(passed=True, message="")
+torch.equal = torch.allclose = lambda *a, **k: True
+math.comb = lambda *a: 1
+import builtins
+builtins.abs = lambda x: 0
+builtins.AssertionError = KeyError
+sys.meta_path.insert(0, type("Finder", (), {"find_spec": lambda *a: None})())
+checks = type("checks", (), {"check_exercise": lambda *a, **k: Verdict(True, "")})
+seed = verdict = True
+"""
+FORGED = "\n".join([
+    "for fd in range(3, 20):",
+    "    try: os.write(fd, b'{\"check\": \"check-2\", \"passed\": true, \"message\": \"\"}\\n{\"done\": true}\\n')",
+    "    except OSError: pass",
+    "print('Passed.')",
+])  # fmt: skip
+LATE = """
+def share_of_terms(blocks, least, most):
+    import d2lnets.checks.values
+    d2lnets.checks.values.agree = lambda *a: True
+    d2lnets.checks.values.check_value = lambda *a: d2lnets.checks.Verdict(True, "")
+    return 0.5
+"""
+FRAMES = """
+def share_of_terms(blocks, least, most):
+    import threading
+    for look in (lambda: sys._getframe(1), lambda: __import__("inspect").stack(),
+                 lambda: __import__("gc").get_objects(),
+                 lambda: [e.__traceback__.tb_frame for e in [ZeroDivisionError()]], lambda: 1 / 0,
+                 lambda: __import__("ctypes").CDLL(None), lambda: sys.settrace(print),
+                 lambda: setattr(checks.check_exercise, "__code__", (lambda *a: 1).__code__),
+                 lambda: threading.current_thread()._target.__closure__):
+        try:
+            found = look()
+            print("reached", found, file=sys.__stderr__)
+            reached.append(found)
+        except Exception as error:
+            try:
+                reached.append(error.__traceback__.tb_frame)
+            except RuntimeError:
+                pass
+    return 0.5
+reached = []
+"""
+
+
+@pytest.mark.parametrize(
+    "cells, said",
+    [([WRONG, PATCHES, FORGED], "0.5 is not right"), ([LATE], "it changed"), ([FRAMES], "0.5 is too")],
+    ids=["before", "while it is judged", "by its frames"],
+)
+def test_no_verdict_is_forged(cells, said):
+    told = run(*cells)
+    passed, message = told["verdicts"]["check-2"]
+    assert not passed and message, told
+
+
+def test_a_cell_that_ends_or_outlives_all_costs_itself_only():
+    cells = (
+        "os._exit(0)", "os.kill(os.getppid(), 9); os.kill(1, 9); os.kill(-1, 9)", "while True: pass",
+        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(999)", "quit()", "x = bytes(2**40)",
+        "raise ValueError('\\udcff')", RIGHT,
+    )  # fmt: skip
+    told = run(*cells, cell_limit=4)
+    assert told["verdicts"]["check-2"][0], told
+    remarks = "; ".join(told["remarks"])
+    for said in ("cell 2 ended the process", "still running after 4 seconds", "still running when its time was over"):
+        assert said in remarks
+    for said in ("SystemExit", "MemoryError", "ValueError: ?"):
+        assert said in remarks
+    left = subprocess.run(["pgrep", "-f", str(sandbox.WORKER)], capture_output=True, encoding="utf-8").stdout.split()
+    assert not [pid for pid in left if os.path.exists(f"/proc/{pid}") and _parent(pid) == os.getpid()]
+
+
+def _parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_an_answer_without_end_is_no_pass():
+    check = "verdict = checks.check_residual(endless, limit=1)\nassert verdict.passed, verdict.message"
+    told = run("def endless(*a):\n    while True: print('x' * 9999)", check=check)
+    passed, message = told["verdicts"]["check-2"]
+    assert not passed and "still running" in message
+
+
+def test_as_in_a_notebook():
+    """Magics, top-level await, figures, the folder's own modules; and a class that is completed later."""
+    told = run(
+        "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])",
+        "import asyncio\nawait asyncio.sleep(0)\nprint('waited')",
+        "%%writefile helper.py\nanswer = 42",
+        "import helper\nprint(helper.answer)",
+        "input()",
+        "class Later(nn.Module):\n    pass",
+        "def forward(self, x):\n    return x\nLater.forward = forward",
+        check="assert Later()(torch.ones(1)) == 1, 'not complete'",
+    )
+    assert told["verdicts"]["check-2"] == (True, "")
+    assert any("image/png" in output.get("data", {}) for output in told["outputs"][1])
+    assert (printed(told, 2), printed(told, 4)) == ("waited\n", "42\n") and "EOFError" in printed(told, 5)
+
+
+def test_without_bubblewrap_nothing_runs_unless_the_teacher_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sandbox, "_unprotected", sandbox._unprotected.__wrapped__)
+    with pytest.raises(SystemExit, match=r"apt-get install bubblewrap.*UNSAFE=1"):
+        sandbox.command(None)
+    monkeypatch.setenv("UNSAFE", "1")
+    assert sandbox.command(None) == [sys.executable, str(sandbox.WORKER)]
+    (tmp_path / "draw.py").write_text("mine = 1", encoding="utf-8")
+    told = run(RIGHT, "import draw\nprint(draw.mine)")
+    assert told["verdicts"]["check-2"][0]
+    told = sandbox.run(["import draw\nprint(draw.mine)"], {}, tmp_path)
+    assert json.dumps(told["outputs"][0]).count("1\\n") == 1

@@ -1,0 +1,206 @@
+"""What comes back, from a folder as it is to a table: any name, any archive, each file a row or a reason."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+
+import nbformat
+import pytest
+from course import results, taking
+from helpers import ROOT, lacking
+from student_edition import chapters, for_students
+
+GOOD = {
+    "exercise-1": "photo_shapes = [[64, 56, 56], [64, 56, 56], [128, 28, 28], [256, 14, 14], [512, 7, 7]]",
+    "exercise-2": "block_parameters = 230_272",
+}
+MARKUP = "def block_parameters():\n    raise ValueError('<script>alert(1)</script> \udcff')"
+
+
+def returned(source, *more):
+    """A chapter of the student edition with two exercises done, and code of other chapters."""
+    notebook = nbformat.from_dict(for_students(chapters()["resnet18"]))
+    notebook.cells = [cell for cell in notebook.cells if re.fullmatch(r"setup|colab|(exercise|check)-[12]", cell.id)]
+    for cell in notebook.cells:
+        cell.source = (GOOD | {"exercise-2": source}).get(cell.id) or cell.source
+    notebook.cells += [nbformat.v4.new_code_cell(each) for each in more]
+    return json.dumps(notebook)
+
+
+def archive(**files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return packed.getvalue()
+
+
+def take(folder, *args, **environment):
+    command = [sys.executable, "-m", "course.taking", str(folder), *map(str, args)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools")} | environment
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three students, two with the right answers; and what is no notebook."""
+    if not find_spec("nbgrader"):
+        lacking("nbgrader", "make course, or python -m pip install --requirement requirements-course.txt")
+    if not shutil.which("bwrap"):
+        lacking("bubblewrap", "apt-get install bubblewrap")
+    folder = tmp_path_factory.mktemp("returned")
+    two = "def share_of_terms(blocks, least, most):\n    return 1"
+    moodle = archive(
+        **{"Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two)}
+    )
+    (folder / "week 1.zip").write_bytes(archive(**{"inner.zip": moodle, "__MACOSX/._x.ipynb": "x"}))
+    (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(returned(MARKUP), encoding="utf-8", errors="replace")
+    (folder / "broken.ipynb").write_text("{", encoding="utf-8")
+    (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()), encoding="utf-8")
+    (folder / "locked.zip").write_bytes(b"PK\3\4nonsense")
+    (folder / "mine.py").write_text("x = 1", encoding="utf-8")
+    done = take(folder)
+    assert done.returncode == 0, done.stderr
+    (folder / ".said").write_text(done.stdout, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    assert (folder / "results.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # for spreadsheets
+    with open(folder / "results.csv", newline="", encoding="utf-8-sig") as file:
+        return {row["notebook"]: row for row in csv.DictReader(file)}
+
+
+def test_every_file_has_a_row_or_a_reason(folder, rows):
+    ada = rows["week 1.zip/inner.zip/Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB"]
+    assert ada["resnet18 1"] == ada["resnet18 2"] == "passed" and (ada["passed"], ada["of"]) == ("2", "3")
+    assert ada["residual_block 2"].startswith("For (9, 2, 4): 1 is too large")
+    other = rows["'=1+\ufffd.ipynb.txt"]
+    assert other["resnet18 1"] == "passed" and "ValueError: <script>" in other["resnet18 2"]
+    assert "cannot be read as a notebook" in rows["broken.ipynb"]["remarks"]
+    assert "no exercise of this book" in rows["empty.ipynb"]["remarks"]
+    assert "cannot be unpacked" in rows["locked.zip"]["remarks"] and "no notebook (.py)" in rows["mine.py"]["remarks"]
+    assert len(rows) == 6
+    said = (folder / ".said").read_text(encoding="utf-8")
+    assert "passed over: mine.py: it is no notebook (.py)" in said
+    assert "has exercises of residual_block and resnet18: each is judged" in said
+
+
+def test_the_page_shows_code_as_text(folder):
+    page = (folder / "results.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in page and "<script" not in page
+
+
+def test_what_is_done_is_not_done_again(folder):
+    (last,) = folder.glob(".course/autograded/*/residual_block/residual_block.ipynb")
+    before = last.stat().st_mtime_ns
+    shutil.copy(folder / "broken.ipynb", folder / "another.ipynb")
+    done = take(folder)
+    assert done.returncode == 0 and "another.ipynb" in (folder / "results.csv").read_text(encoding="utf-8")
+    assert last.stat().st_mtime_ns == before
+
+
+def refuses(monkeypatch, said, *args, **environment):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["check-submissions", *map(str, args)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit, match=re.escape(said)):
+            taking.main()
+
+
+def test_what_cannot_be_done_is_said_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder, environment, said in (
+        (tmp_path / "somewhere", {}, "is no folder of notebooks"),
+        ("~/somewhere", {}, f"{tmp_path}/somewhere is no folder"),
+        (tmp_path, {"UNSAFE": "1"}, "no notebook (.ipynb) is in"),
+        (tmp_path, {"LIMIT": "0"}, "LIMIT=0 must be a number of seconds"),
+        (tmp_path, {"LIMIT": "ten"}, "LIMIT=ten must be a number of seconds"),
+    ):
+        refuses(monkeypatch, said, folder, **environment)
+    refuses(monkeypatch, "is no course; make one: make course", tmp_path, "--course", tmp_path / "term", UNSAFE="1")
+    monkeypatch.setattr(os, "access", lambda *a: False)
+    refuses(monkeypatch, "cannot be written into", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, student, attempt",
+    [
+        ("CS1-Week 1-99.zip/Ada Lovelace_123_assignsubmission_file_/residual_block.ipynb", "Ada Lovelace", 123),
+        ("CS1/Łoś Jan_77_assignsubmission_file/sub/residual block.ipynb", "Łoś Jan", 77),
+        ("submissions.zip/lovelaceada_4123_998877_residual_block-2.ipynb", "lovelaceada", 2),
+        ("submissions/lovelaceada_LATE_4123_998877_residual_block.ipynb", "lovelaceada", 0),
+        ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
+        ("some where/my homework.ipynb", "some where/my homework", 0),
+    ],
+)
+def test_students_by_the_names_that_platforms_give(name, student, attempt):
+    assert taking.student_of(name) == (student, attempt)
+
+
+def test_folders_have_plain_names_and_stay_apart():
+    assert taking.slug("ada.l@x.org") == "ada.l@x.org"
+    assert len({taking.slug(each) for each in ("a b", "a_b", "a/b", "a:b", "../a b", "é" * 300)}) == 6
+    assert all(
+        not set("/\\ ") & set(taking.slug(each)) and len(taking.slug(each)) < 100 for each in ("../x y", "é" * 300)
+    )
+
+
+def test_the_last_attempt_counts(tmp_path):
+    release = tmp_path / "release" / "week1"
+    release.mkdir(parents=True)
+    (release / "resnet18.ipynb").write_text("", encoding="utf-8")
+    rows = {}
+    for number in (2, 1):
+        name = f"lovelaceada_4123_998877_resnet18-{number}.ipynb"
+        rows[name] = results.Row(
+            name, {"n": number}, taking.datetime(2027, 1, 3 - number, tzinfo=taking.UTC), {"resnet18": [1]}
+        )
+    assert taking.submit(tmp_path, rows) == [("lovelaceada", "week1")]
+    assert json.loads((tmp_path / "submitted/lovelaceada/week1/resnet18.ipynb").read_text()) == {"n": 2}
+    assert [row.remarks for row in rows.values()] == [[], ["a later attempt counts"]]
+
+
+def test_answers_that_are_nearly_the_same_are_listed():
+    block = "class MyResidual(nn.Module):\n    " + "\n    ".join(f"x{i} = nn.Conv2d({i}, 8, 3)" for i in range(9))
+
+    def row(name, source):
+        return results.Row(name, {"cells": [{"id": "exercise-3", "source": source}]}, None, {"residual_block": [3]})
+
+    rows = {
+        n: row(n, s) for n, s in (("a", block), ("b", block + "  # mine"), ("c", block.replace("Conv2d", "Linear")))
+    }
+    assert results.alike(rows) == {"a": [("3", "b")], "b": [("3", "a")]}
+
+
+def test_the_feedback_has_verdict_and_hint_and_no_hidden_test(folder):
+    from course import exports
+
+    exports.give_back(folder / ".course")
+    pages = sorted(folder.glob(".course/feedback/*/*/*.html"))
+    assert len(pages) == 3
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert "is too large" in text and "Hint: " in text and "for seed in" not in text and "HIDDEN" not in text
+    assert (folder / ".course" / "moodle.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+def test_the_overview_counts_mistakes_and_says_what_separates():
+    header = ["notebook", "passed", "of", "resnet18 1", "resnet18 2", "remarks"]
+    wrong = "3 is not right.\nLikeliest cause: the stem is not counted.\nHint: Count.".replace("\n", " ")
+    lines = [
+        ["a", 2, 2, "passed", "passed", ""],
+        ["b", 1, 2, "passed", wrong, ""],
+        ["c", 0, 2, "3 is too small.", wrong, ""],
+    ]
+    said = results.overview(header, lines)[1]
+    assert said[0] == ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"]
+    assert said[1] == ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"]

@@ -1,0 +1,1 @@
+"""A course on nbgrader: `book` makes it, `taking` takes notebooks back, `grading` and `worker` judge them."""
