@@ -40,7 +40,7 @@ class Switched(nn.Module):
     def forward(self, pixels: torch.Tensor, switches: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, maps, stays = normalize(pixels), [], iter(switches.unbind())
         *stages, head = self.net.children()
-        assert isinstance(head, nn.Sequential)
+        assert isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear)
         for stage in stages:
             if isinstance(stage, DenseBlock):
                 features = [x]
@@ -53,8 +53,8 @@ class Switched(nn.Module):
             else:
                 x = stage(x)
             maps.append(x)
-        places, linear = head[:-3](x), head[-1]  # without the average over all places
-        class_maps = functional.conv2d(places, linear.weight[:, :, None, None], linear.bias)
+        places = head[:-3](x)  # without the average over them
+        class_maps = functional.conv2d(places, head[-1].weight[:, :, None, None], head[-1].bias)
         return head(x), *maps, class_maps
 
 
