@@ -26,7 +26,9 @@ export function race(place, first = "") {
   place.id ||= "race";
   if (shared.has("depth")) {
     for (let fold = place.closest("details"); fold; fold = fold.parentElement?.closest("details") ?? null) fold.open = true;
-    place.scrollIntoView();
+    const see = () => place.scrollIntoView({ behavior: "instant" });
+    if (document.readyState === "complete") see();
+    else addEventListener("load", see);
   }
   return startButton(place, (contents) => contents.race.bytes, async (onProgress) => {
     const contents = await describe();

@@ -96,11 +96,11 @@ function superscript(power) {
   return `${power < 0 ? "⁻" : ""}${String(Math.abs(power)).replace(/\d/g, (digit) => DIGITS[Number(digit)])}`;
 }
 
-/** Powers of ten, even, that have the values of both networks between them, and the earlier ones; within what 32 bits hold.
+/** Powers of ten, even, that have the values of both networks between them, and the earlier ones; within what leaves the other bars readable.
  * @param {[number, number]} earlier @param {number[]} values @returns {[number, number]} */
 export function powers(earlier, values) {
   const found = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
   const least = Math.min(earlier[0], 2 * Math.floor(Math.min(...found) / 2));
   const highest = Math.max(earlier[1], 2 * Math.ceil(Math.max(...found) / 2));
-  return [Math.max(-40, least), Math.min(38, highest)];
+  return [Math.max(-24, least), Math.min(12, highest)];
 }

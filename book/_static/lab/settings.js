@@ -20,7 +20,7 @@ export const FIRST = { depth: 56, norm: "batch", weights: "he", span: 2, rate: 0
 
 /** @type {Record<"norm" | "weights" | "span" | "rate", [string, string][]>} value and label */
 export const CHOICES = {
-  norm: [["batch", "behind each layer"], ["none", "none"]],
+  norm: [["batch", "yes"], ["none", "no"]],
   weights: [["default", "PyTorch's default"], ["he", "He's"], ["zero", "He's, each branch zero"]],
   span: [["1", "1 layer"], ["2", "2 layers"], ["4", "4 layers"]],
   rate: ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"].map((rate) => [rate, rate]),
