@@ -85,7 +85,7 @@ class Curves:
                 axis.xaxis.set_major_locator(LogLocator())
                 axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k
                 axis.xaxis.set_minor_locator(NullLocator())
-            left.set(ylabel="training loss, nats", ylim=(0, 2.7))
+            left.set(ylabel="training loss, nats", ylim=(0, max(2.7, left.get_ylim()[1])))
             right.set(ylabel="accuracy", ylim=(0, 1))
             handles = left.get_legend_handles_labels()
             figure.legend(*handles, loc="outside lower center", ncols=2, fontsize=8)
