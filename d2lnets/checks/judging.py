@@ -88,8 +88,10 @@ def judge(work: Callable[[], Verdict], limit: float, seed: int = 0) -> Verdict:
     outcome: list[Verdict] = []
 
     def run() -> None:
+        threading.current_thread()._target = None  # type: ignore[attr-defined]  # or their code finds `outcome` by it
         try:
-            outcome.append(work())
+            with torch._C.DisableTorchFunctionSubclass():  # a tensor of theirs does not say how it is compared
+                outcome.append(work())
         except Refused as refused:
             outcome.append(Verdict(False, str(refused)))
         except _TimeIsUp:

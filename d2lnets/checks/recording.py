@@ -182,7 +182,7 @@ def observe(module: nn.Module, x: torch.Tensor, training: bool, doing: str) -> R
         except Crashed as crash:
             crash.record = record
             raise
-    if not isinstance(output, torch.Tensor):
+    if type(output) not in (torch.Tensor, nn.Parameter):  # a tensor of their own may compare as it likes
         came = "None" if output is None else f"{type(output).__name__}"
         cause = "forward has no return" if output is None else "forward returns something else along with it or instead"
         raise Refused(f"{doing}: a tensor was expected; {came} came.", cause, "What stands after return in forward?")

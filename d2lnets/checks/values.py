@@ -3,6 +3,8 @@
 import copy
 import math
 from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from numbers import Number
 from random import Random
@@ -127,13 +129,18 @@ def kind_of(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+NUMBERS = (bool, int, float, complex, Fraction, Decimal)
+
+
 def plain(value: Any) -> Any:
     """Tensors, arrays and shapes as Python numbers and tuples; text without case and spaces."""
     if isinstance(value, torch.Tensor) or type(value).__module__ == "numpy":
         value = value.tolist() if math.prod(value.shape) != 1 else value.item()
     if isinstance(value, (list, tuple, range)):
         return tuple(map(plain, value))
-    return "".join(value.split()).casefold().replace("×", "x") if isinstance(value, str) else value
+    if isinstance(value, Number) and type(value) not in NUMBERS:  # one of theirs may say that it equals any
+        return complex(value) if isinstance(value, complex) else float(value)  # type: ignore[arg-type]
+    return "".join(str.split(value)).casefold().replace("×", "x") if isinstance(value, str) else value
 
 
 def agree(a: Any, b: Any, tolerance: float) -> bool:

@@ -100,6 +100,33 @@ def share_of_terms(blocks, least, most):
     import d2lnets.checks.values
     d2lnets.checks.values.agree = lambda *a: True
     d2lnets.checks.values.check_value = lambda *a: d2lnets.checks.Verdict(True, "")
+    torch.equal = lambda *a: True
+    return 0.5
+"""
+SHY = """
+def share_of_terms(blocks, least, most):  # puts back what it changed
+    import d2lnets.checks.values as values
+    right = values.check_value
+    def check_value(*a):
+        values.check_value = right
+        return values.Verdict(True, "")
+    values.check_value = check_value
+    return 0.5
+"""
+LIAR = """
+class Liar(float):
+    __eq__ = lambda self, other: True
+    __sub__ = __rsub__ = lambda self, other: 0.0
+    __hash__ = float.__hash__
+def share_of_terms(blocks, least, most):
+    return Liar(0.5)
+"""
+THREAD = """
+def share_of_terms(blocks, least, most):
+    import threading
+    for cell in threading.current_thread()._target.__closure__:
+        if isinstance(cell.cell_contents, list):
+            cell.cell_contents.append(checks.Verdict(True, ""))
     return 0.5
 """
 FRAMES = """
@@ -125,15 +152,24 @@ reached = []
 """
 
 
-@pytest.mark.parametrize(
-    "cells, said",
-    [([WRONG, PATCHES, FORGED], "0.5 is not right"), ([LATE], "it changed"), ([FRAMES], "0.5 is too")],
-    ids=["before", "while it is judged", "by its frames"],
-)
-def test_no_verdict_is_forged(cells, said):
-    told = run(*cells)
-    passed, message = told["verdicts"]["check-2"]
-    assert not passed and message, told
+ATTACKS = {  # each a function of another name; and what is said of it
+    "early": (WRONG, "0.5 is too"),
+    "late": (LATE, "it changed torch.equal"),
+    "shy": (SHY, "0.5 is too"),
+    "frames": (FRAMES, "0.5 is too"),
+    "liar": (LIAR, "0.5 is too"),
+    "thread": (THREAD, "NoneType"),
+}
+
+
+def test_no_verdict_is_forged():
+    cells = [code.replace("share_of_terms", name) for name, (code, _) in ATTACKS.items()]
+    checks = {name: CHECK.replace("share_of_terms", name) for name in ATTACKS}
+    told = sandbox.run([SETUP, *cells, RIGHT, PATCHES, FORGED], checks | {"right": CHECK})
+    for name, (_, said) in ATTACKS.items():
+        passed, message = told["verdicts"][name]
+        assert not passed and said in message, (name, message)
+    assert told["verdicts"]["right"][0], told  # and who answers well loses nothing by them
 
 
 def test_a_cell_that_ends_or_outlives_all_costs_itself_only():

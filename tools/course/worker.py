@@ -5,6 +5,7 @@ put back before it is judged, the checks are imported anew, a change while it is
 (which Python cannot take out again) keeps it from the frames, objects and memory of the judge.
 """
 
+import builtins
 import importlib
 import io
 import json
@@ -81,21 +82,34 @@ def work(job, tell):
         for each, names in zip(paths, lists):
             each[:] = names
         changed = restore(kept)
-        for name in [name for name in sys.modules if name.startswith("d2lnets.checks")]:
-            del sys.modules[name]
-        trusted = {"checks": importlib.import_module("d2lnets.checks"), "torch": sys.modules["torch"]}
-        during = state()
+        checks, modules = fresh_checks()
+        trusted = {"checks": checks, "torch": sys.modules["torch"], "__builtins__": builtins}
+        during = state(modules)
         passed, message = judged(source, shell.user_ns | trusted, raised, job["cell_limit"])
         if tampered := restore(during):
-            passed, message = (
-                False,
-                f"While it was checked, it changed {', '.join(tampered[:3])}: for a person to look at.",
-            )
+            passed, message = False, f"While it was checked, it changed {tampered[0]}: for a person to look at."
         elif changed:
             tell(remark=f"it changed {', '.join(changed[:3])}, which was put back")
         kept = during
         tell(check=id, passed=passed, message=message)
     tell(done=True)
+
+
+def fresh_checks():
+    """The checks, imported anew, with modules of their own to look functions up in, and where no import finds them."""
+    names = "d2lnets.checks"
+    for name in [name for name in sys.modules if name.startswith(names)]:
+        del sys.modules[name]
+    checks = importlib.import_module(names)
+    modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(names)}
+    for module in modules.values():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, ModuleType) and not value.__name__.startswith(names):
+                own = ModuleType(value.__name__)
+                vars(own).update(vars(value))
+                setattr(module, name, own)
+    del d2lnets.checks
+    return checks, modules
 
 
 def _enter(job):
@@ -186,9 +200,11 @@ def _text(error):
         return ""
 
 
-def state():
+def state(more=()):
     """What the modules of the judge hold, and the classes in them: where, what, and its names."""
-    modules = [(name, each) for name, each in sys.modules.items() if name.partition(".")[0] in GUARDED and each]
+    modules = [
+        (name, each) for name, each in (sys.modules | dict(more)).items() if name.partition(".")[0] in GUARDED and each
+    ]
     held = [(name, each, vars(each).copy()) for name, each in modules if isinstance(each, ModuleType)]
     classes = {id(value): value for _, _, names in held for value in names.values() if isinstance(value, type)}
     late = ("torch._C.", "torch.distributed")  # PyTorch fills these classes late; no check uses them

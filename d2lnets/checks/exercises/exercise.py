@@ -109,7 +109,7 @@ def numbers(given: Any, count: int, which: str) -> Tensor:
 def expect_tensor(given: object, wanted: Tensor, mistakes: dict[str, Tensor], hint: str) -> None:
     """For a `judge`: refuse what came unless it is the tensor `wanted`; for each cause, the tensor it leads to."""
     kind = type(given).__name__
-    expect(isinstance(given, (torch.Tensor, float)), f"A tensor was expected; {kind} came.")
+    expect(type(given) in (torch.Tensor, nn.Parameter, float), f"A tensor was expected; {kind} came.")
     given, shape = torch.as_tensor(given, dtype=wanted.dtype), tuple(wanted.shape)
     if given.numel() == wanted.numel() == 1:
         given = given.reshape(shape)
