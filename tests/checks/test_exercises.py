@@ -97,3 +97,33 @@ def test_no_exercise_of_that_name():
 
 def test_what_is_compared():
     assert agree(plain([range(2), (1.0, "A b")]), ((0, 1), (1, "ab")), 0)
+
+
+def recomputed_wrongly(stage):
+    """Keeps everything, and computes nothing again."""
+    return stage
+
+
+JUDGED = {  # wrong answers to exercises with a judge, and what is said of them
+    "still scaled": (
+        2,
+        lambda grads, scale: (grads, scale) if all(g.isfinite().all() for g in grads) else (None, scale / 2),
+        "they are still scaled",
+    ),
+    "shrinks": (2, lambda grads, scale: ([g / scale for g in grads], scale / 2), "it shrinks after every batch"),
+    "the first only": (
+        2,
+        lambda grads, scale: ([g / scale for g in grads], scale) if grads[0].isfinite().all() else (None, scale / 2),
+        "only the first or the last gradient is looked at",
+    ),
+    "the same pass": (3, lambda net, x, labels: 0.0, "both gradients are the same tensor"),
+    "kept": (6, recomputed_wrongly, "nothing is computed again"),
+    "no gradient": (6, lambda stage: lambda x: stage(x).detach(), "without a record"),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_judge_of_the_training_loop_names_the_mistake(name):
+    number, answer, cause = JUDGED[name]
+    verdict = check_exercise("training", number, answer)
+    assert not verdict and cause in verdict.message, verdict

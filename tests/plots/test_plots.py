@@ -16,6 +16,7 @@ from d2lnets import plots
 from d2lnets.data import SUBSET
 from d2lnets.plots import style
 from d2lnets.plots.style import BLUE, GREY, PATHS, looks
+from d2lnets.training.bench import Span
 from d2lnets.training.evidence import paired
 from d2lnets.training.runs import load_experiment
 
@@ -406,3 +407,32 @@ def test_a_figure_in_a_notebook_is_vectors_in_the_same_bytes(monkeypatch):
         plots.draw_inception()
     first, again = (data["image/svg+xml"] for data in shown)
     assert first == again and first.startswith("<svg") and "<text" in first and "<dc:date>" not in first
+
+
+def test_speeds_have_a_row_for_each_name_and_a_mark_for_each_way(drawn):
+    rows = {"resnet18": {"slow": 10.0, "fast": 100.0}, "mine": {"slow": 5.0, "fast": 20.0}}
+    figure = drawn(plots.plot_speeds, rows)
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["slow", "fast"] and axis.get_xscale() == "log"
+    (axis,) = drawn(plots.plot_speeds, {"mine": {"here": 5.0}}).axes
+    assert axis.get_xscale() == "linear" and axis.get_xlim()[0] == 0
+
+
+def test_a_trace_has_parts_above_their_operations(drawn):
+    spans = [Span("forward", 0, 4, 0), Span("conv2d", 0.5, 3, 1), Span("inner", 1, 2, 2), Span("update", 4, 4.1, 0)]
+    figure = drawn(plots.plot_trace, spans)
+    assert [text.get_text() for text in texts(figure)] == ["forward"]  # the other is too narrow for its name
+    boxes = [(box.get_x(), box.get_y(), box.get_width()) for box in figure.axes[0].patches]
+    assert len(boxes) == 3 and (0.5, 1, 2.5) in boxes
+
+
+def test_gradients_memory_and_times_are_drawn_as_they_are(drawn):
+    gradients = torch.tensor([0.0, 2.0**-30, 2.0**-10])
+    figure = drawn(plots.plot_magnitudes, gradients, 2.0**10)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["as they are", "scaled"]
+    (axis,) = drawn(plots.plot_step_memory, {"plain": ([0.0, 1.0, 2.0], [0, 4_000_000, 1_000_000])}).axes
+    assert [line.get_xydata().tolist() for line in axis.lines][1] == [[0.5, 4.0]]  # the peak
+    assert drawn(plots.plot_gaps, [1e-6, 1e-3]).axes[0].get_yscale() == "log"
+    (axis,) = drawn(plots.plot_operation_times, [1, 100, 10_000], [2.0, 2.0, 9.0]).axes
+    assert axis.lines[0].get_ydata().tolist() == [2.0, 2.0, 9.0]

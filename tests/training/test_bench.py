@@ -8,7 +8,18 @@ import pytest
 import torch
 
 import d2lnets
-from d2lnets.training.bench import Benchmark, convolution_peak, seconds, stepper, time_by_operation, training_speed
+from d2lnets.training.bench import (
+    Benchmark,
+    bytes_of_tensors,
+    convolution_peak,
+    measured_on_gpu,
+    peak_of_tensors,
+    seconds,
+    stepper,
+    time_by_operation,
+    trace,
+    training_speed,
+)
 
 
 def sleeper(length):
@@ -51,6 +62,35 @@ def test_time_is_split_by_operation():
     x = torch.rand(300, 300)
     times = time_by_operation(lambda: [x @ x for _ in range(20)] and x.relu())
     assert times["aten::mm"] > 10 * times["aten::relu"] > 0
+
+
+def test_a_trace_has_the_named_parts_around_what_they_call():
+    def work():
+        with torch.profiler.record_function("part"):
+            torch.rand(300, 300).relu()
+
+    work()
+    part, *others = trace(work)
+    assert (part.name, part.start, part.depth) == ("part", 0, 0)
+    assert {"aten::rand", "aten::relu"} <= {span.name for span in others if span.depth == 1}
+    assert all(part.start <= span.start <= span.end <= part.end for span in others)
+
+
+def test_bytes_alive_rise_and_fall():
+    def work():
+        kept = torch.ones(1_000)
+        del kept
+        return torch.ones(500)
+
+    times, sizes = bytes_of_tensors(work)
+    assert max(sizes) == 4_000 and sizes[0] == 4_000 and sorted(times) == times
+    assert peak_of_tensors(work) == 4_000
+
+
+def test_the_gpu_s_measurements_say_which_card_and_when():
+    (machine,) = measured_on_gpu("machine")
+    assert "NVIDIA" in machine["device"] and machine["date"].startswith("20")
+    assert {"network", "size", "step", "images_per_second"} <= set(measured_on_gpu("ladder")[0])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
