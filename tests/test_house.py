@@ -8,7 +8,7 @@ from helpers import ROOT
 
 FLOORS = (  # from the ground up; a module may import its own floor and those below
     ("arguments", "files", "sight"),
-    ("resnet", "densenet", "googlenet", "data"),
+    ("resnet", "densenet", "googlenet", "later", "data"),
     ("networks", "tracing", "imagenet", "export"),
     ("training",),
     ("",),  # d2lnets itself, which passes on what the floors below offer
