@@ -120,6 +120,7 @@ def overview(header, lines):
 
 
 def _cause(message):
+    message = re.sub(r"^For \(.*?\): ", "", message)
     found = re.search(r"Likeliest cause: (.+?)(?:\.?\s*Hint:|\.?$)", message)
     return found[1] if found else re.split(r"[.:]( |$)", message)[0][:80]
 
