@@ -115,7 +115,8 @@ def show_vectors(figure: Figure) -> None:
 def vectors(figure: Figure) -> dict[str, str]:
     """A figure as a notebook shows it, and closed: vector graphics; they say where panels lie, for pages to stack."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Description": json.dumps(panels(figure))})
+    with plt.rc_context(STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Description": json.dumps(panels(figure))})
     plt.close(figure)
     svg = text.getvalue()
     return {"image/svg+xml": shorten(svg[svg.index("<svg") :]), "text/plain": "<Figure>"}

@@ -285,7 +285,7 @@ def test_a_stroke_changes_the_probabilities(page, capsys):
     place = start(page, "look")
     wait_for_text(place, "The label: T-shirt/top")
     before = probabilities(place)
-    canvas = place.locator(".lab-drawing canvas")
+    canvas = place.locator(".lab-drawing [tabindex]")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 20, box["y"] + 20)
@@ -303,7 +303,7 @@ def test_a_stroke_changes_the_probabilities(page, capsys):
 
     times = page.evaluate(
         """async () => {
-            const canvas = document.querySelector(".lab-drawing canvas"), times = [];
+            const canvas = document.querySelector(".lab-drawing [tabindex]"), times = [];
             const values = () => [...document.querySelectorAll(".lab-fill")].map(e => e.style.width).join();
             const { left, top } = canvas.getBoundingClientRect();
             for (let i = 0; i < 21; i++) {
@@ -378,7 +378,7 @@ def test_weight_and_time_to_the_first_answer(browser, site, capsys):
     loaded = sum(len(page.request.get(url).body()) for url in heavy if "/lab/" in url)
     with capsys.disabled():
         print(f"\nlive lab: {light / 1e3:.0f} kB, then {loaded / 1e6:.1f} MB; first answer after {seconds:.1f} s")
-    assert light < 80_000 and loaded < 6_000_000
+    assert light < 110_000 and loaded < 6_000_000
     page.close()
 
 
@@ -432,7 +432,7 @@ def test_by_keyboard_alone(page):
     second = place.locator(".lab-gallery input").nth(1)
     assert second.is_checked()
     page.keyboard.press("Tab")
-    assert place.locator(".lab-drawing canvas").evaluate("e => e === document.activeElement")
+    assert place.locator(".lab-drawing [tabindex]").evaluate("e => e === document.activeElement")
     before = probabilities(place)
     for key in ["Space", *["ArrowUp"] * 3, "Space", "ArrowLeft", "Space"]:
         page.keyboard.press(key)
@@ -452,7 +452,7 @@ def test_on_a_phone(browser, site):
     page = open_page(browser, f"{site}/book/lab.html", **PHONE)
     place = start(page, "look")
     wait_for_text(place, "The label")
-    canvas = place.locator(".lab-drawing canvas")
+    canvas = place.locator(".lab-drawing [tabindex]")
     canvas.tap()
     wait_for_text(place, "Drawn on")
     wait_for_text(start(page, "take-out"), "all blocks in: ")

@@ -168,9 +168,10 @@ def test_no_path_of_the_machine_is_stored(notebook):
     assert home not in json.dumps(notebook)
 
 
-def test_pictures_have_alternative_text(notebook):
+def test_pictures_have_alternative_text_and_the_pages_font(notebook):
     for cell in code_cells(notebook):
         if figures(cell):
+            assert "#DejaVuSans" not in json.dumps(figures(cell)), "text became shapes"
             assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 20, cell["id"]
 
 
