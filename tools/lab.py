@@ -3,20 +3,23 @@
 ``make book`` calls it where something of that is missing or stale.
 """
 
+import base64
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from d2lnets import load_fashion_mnist, load_runs, load_trained, trace_shapes
+from d2lnets import load_experiment, load_fashion_mnist, load_runs, load_trained, trace_shapes
 from d2lnets.data import CLASSES, PIXEL_MEAN, PIXEL_STD, SUBSET, normalize
 from d2lnets.densenet import DenseLayer
 from d2lnets.export import Switched, export
 from d2lnets.resnet import CifarBlock
 from d2lnets.training.degradation import halved
+from d2lnets.training.runs import WATCHED, unpack
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "book" / "_static" / "lab" / "built"
@@ -67,6 +70,28 @@ def race_images():
     return labels, torch.cat([split.images.flatten(1) for split in splits])
 
 
+def scrub():
+    """The degradation experiment's first seed: errors by epoch, and the answers to twenty images, for one to see."""
+    watched = json.loads(WATCHED.read_text(encoding="utf-8"))
+    networks = []
+    for (name, _), (run, *_) in load_experiment("degradation").items():
+        networks.append(
+            {
+                "name": name,
+                "kind": "plain" if name.startswith("plain") else "residual",
+                "depth": int(re.search(r"\d+", name)[0]),
+                "train": [round(epoch["train_error"], 4) for epoch in run.epochs],
+                "validation": [round(1 - epoch["validation_accuracy"], 4) for epoch in run.epochs],
+                "watched": in_base64(torch.cat([unpack(epoch["watched"]) for epoch in run.epochs])),
+            }
+        )
+    return {"labels": watched["labels"], "images": in_base64(unpack(watched["images"])), "networks": networks}
+
+
+def in_base64(numbers):
+    return base64.b64encode(numbers.numpy().tobytes()).decode()
+
+
 def gallery(labels, wrong):
     """The first images of every class, then those that most of the networks get wrong: indices."""
     first = [i.item() for k in range(len(CLASSES)) for i in (labels == k).nonzero()[:SHOWN_OF_A_CLASS]]
@@ -85,6 +110,7 @@ def main():
     (OUT / "images.bin").write_bytes(split.images.numpy().tobytes())
     race = b"".join(each.numpy().tobytes() for each in race_images())
     (OUT / "race.bin").write_bytes(race)
+    (OUT / "scrub.json").write_text(json.dumps(scrub()) + "\n", encoding="utf-8")
     networks, wrong = [], torch.zeros(len(split), dtype=torch.int64)
     for name in tqdm(NETWORKS, desc="the live lab", unit="network"):
         export(load_trained(name), OUT / f"{name}.onnx")
@@ -97,6 +123,7 @@ def main():
         "gallery": gallery(split.labels, wrong.tolist()),
         "runtime_bytes": len(runtime),
         "race": {"bytes": len(race), "mean": PIXEL_MEAN, "deviation": PIXEL_STD},
+        "scrub": {"bytes": (OUT / "scrub.json").stat().st_size},
         "networks": networks,
     }
     (OUT / "lab.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")

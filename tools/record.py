@@ -20,7 +20,7 @@ from d2lnets.data import batches
 from d2lnets.files import expanded
 from d2lnets.later import LATER
 from d2lnets.networks import build
-from d2lnets.training import degradation
+from d2lnets.training import degradation, runs
 from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, machine, pack
@@ -224,6 +224,14 @@ def record(planned, experiment, data, device, out, streams, until=None):
     bar.close()
 
 
+def keep_watched(data):
+    """The images that the degradation experiment watches, for pages that show them."""
+    watched = degradation.halved(data).validation[torch.tensor(WATCHED)]
+    runs.WATCHED.write_text(
+        json.dumps({"labels": watched.labels.tolist(), "images": pack(watched.images)}) + "\n", encoding="utf-8"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
@@ -241,6 +249,8 @@ def main():
         data = data.take(options.examples)
     elif len(data.train) + len(data.validation) < 60_000:
         parser.error("recordings are of the whole data set, which is not on this machine")
+    elif "degradation" in options.experiments:
+        keep_watched(data)
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []
     for experiment in options.experiments:

@@ -8,8 +8,9 @@ from itertools import product
 
 import lab
 import pytest
+import record
 import torch
-from helpers import HTML, foreign_requests, open_page, violations
+from helpers import HTML, foreign_requests, lacking, open_page, violations
 from torch import nn
 
 import d2lnets
@@ -18,6 +19,8 @@ from d2lnets.densenet import DenseBlock, transition_block
 from d2lnets.export import Switched
 from d2lnets.googlenet import GOOGLENET_STAGES, Inception, convolution, halve
 from d2lnets.resnet import convolutional_block, head, identity_block, resnet_block, small_stem, stem
+from d2lnets.training.degradation import halved
+from d2lnets.training.runs import WATCHED, unpack
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 MINUTE = 60_000  # milliseconds
@@ -362,6 +365,47 @@ def test_a_map_says_what_it_adds_to_the_answer(page):
     assert place.locator(".lab-upon").is_hidden()
     where.get_by_role("button", name="Sandal").click()
     assert pressed.inner_text().startswith(answer)
+
+
+def test_a_recorded_training_can_be_moved_through(page):
+    """What it says is what was recorded; axe finds nothing in it."""
+    runs = {name: each[0] for (name, _), each in d2lnets.load_experiment("degradation").items()}
+    watched = json.loads(WATCHED.read_text(encoding="utf-8"))
+    place = page.locator("[data-bench=scrub]")
+    place.get_by_role("button", name="Start the bench").click()
+    slider = place.get_by_role("slider")
+    slider.wait_for()
+
+    def said(epoch, depth):
+        parts = []
+        for name in (f"plain{depth}-thin", f"resnet{depth}-thin"):
+            then = runs[name].epochs[epoch - 1]
+            answers = unpack(then["watched"]).view(20, 10).argmax(1)
+            wrong = (answers != torch.tensor(watched["labels"])).sum().item()
+            error = f"{100 * then['train_error']:.1f} % of the training images"
+            parts.append(f"{name} is wrong on {error} and on {wrong} of these 20")
+        return f"After epoch {epoch}: {'; '.join(parts)}."
+
+    wait_for_text(place, said(1, 56))
+    slider.focus()
+    page.keyboard.press("End")
+    wait_for_text(place, said(80, 56))
+    place.locator("select").select_option("20")
+    wait_for_text(place, said(80, 20))
+    place.get_by_role("button", name="Play").click()
+    wait_for_text(place, said(3, 20))
+    place.get_by_role("button", name="Pause").click()
+    assert place.locator(".lab-answers li").count() == 20 and violations(page, "[data-bench=scrub]") == []
+
+
+def test_the_watched_images_are_those_that_were_recorded():
+    data = d2lnets.load_fashion_mnist()
+    if len(data.validation) < 5000:
+        lacking("the whole of Fashion-MNIST", "install dataset-fashion-mnist, or connect to a network")
+    watched = json.loads(WATCHED.read_text(encoding="utf-8"))
+    expected = halved(data).validation[torch.tensor(record.WATCHED)]
+    assert expected.labels.tolist() == watched["labels"]
+    assert torch.equal(unpack(watched["images"]), expected.images.flatten())
 
 
 def test_weight_and_time_to_the_first_answer(browser, site, capsys):

@@ -5,6 +5,7 @@ const BENCHES = {
   look: async (place, first) => (await import("./look.js")).look(place, first),
   "take-out": async (place, first) => (await import("./takeout.js")).takeOut(place, first),
   race: async (place, first) => (await import("./race.js")).race(place, first),
+  scrub: async (place) => (await import("./scrub.js")).scrub(place),
   networks: async (place) => (await import("./networks.js")).list(place),
   build: async (place, first) => (await import("./build.js")).build(place, first),
 };

@@ -29,7 +29,15 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest pro
  * @property {number[]} gallery
  * @property {number} runtime_bytes
  * @property {{bytes: number, mean: number, deviation: number}} race its file, and how its pixels become numbers of about 1
+ * @property {{bytes: number}} scrub its file
  * @property {Description[]} networks
+ */
+/**
+ * Recorded trainings, in base 64 what are bytes: of the images, and of the probabilities, in 255ths, by epoch, image, class.
+ * @typedef {object} Scrub
+ * @property {number[]} labels
+ * @property {string} images
+ * @property {{name: string, kind: "plain" | "residual", depth: number, train: number[], validation: number[], watched: string}[]} networks
  */
 /** @typedef {(part: number) => void} OnProgress from 0 to 1 */
 
@@ -94,6 +102,16 @@ export async function loadRace(onProgress) {
   const file = await download("race.bin", bytes, onProgress);
   if (file.length !== bytes) throw new LoadError("race.bin is damaged. Reload the page.");
   return file;
+}
+
+/** The recorded trainings of the degradation experiment. @param {OnProgress} onProgress @returns {Promise<Scrub>} */
+export async function loadScrub(onProgress) {
+  const file = await download("scrub.json", (await describe()).scrub.bytes, onProgress);
+  try {
+    return JSON.parse(new TextDecoder().decode(file));
+  } catch {
+    throw new LoadError("scrub.json is damaged. Reload the page.");
+  }
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */

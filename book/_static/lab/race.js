@@ -263,7 +263,7 @@ class Twin {
 }
 
 /** An image kept apart, and what the two take it for. */
-class Picture {
+export class Picture {
   /** @param {Uint8Array} pixels @param {number} label @param {string[]} classes */
   constructor(pixels, label, classes) {
     this.label = label;
