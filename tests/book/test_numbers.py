@@ -111,7 +111,7 @@ def test_every_number_in_prose_is_accounted_for(path):
 )
 def test_a_number_from_nowhere_is_found(prose, right):
     code = nbformat.v4.new_code_cell("print(weights)\nshare = 0.1204")
-    code.outputs = [nbformat.v4.new_output("stream", text="4810\n")]
+    code.outputs = [nbformat.from_dict({"output_type": "stream", "name": "stdout", "text": "4810\n"})]
     assert (not list(unaccounted([code, nbformat.v4.new_markdown_cell(prose)]))) is right
 
 

@@ -87,7 +87,7 @@ def test_the_cards_are_numbered_as_the_chapters_are():
         r"grid-item-card\} (\d+)\. (.*)\n(?::.*\n)*?:link: (\w+)",
         text := (ROOT / "book" / "index.md").read_text(encoding="utf-8"),
     )
-    assert len(cards) == text.count("grid-item-card") == 10
+    assert len(cards) == text.count("grid-item-card") == 11
     for number, title, name in cards:
         assert f"<title>{number}. {title} &#8212;" in text_of(f"book/{name}.html")
 

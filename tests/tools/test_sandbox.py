@@ -190,7 +190,7 @@ def test_a_cell_that_ends_or_outlives_all_costs_itself_only():
 
 
 def _parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
 def test_an_answer_without_end_is_no_pass():

@@ -166,7 +166,7 @@ def test_the_last_attempt_counts(tmp_path):
             name, {"n": number}, taking.datetime(2027, 1, 3 - number, tzinfo=taking.UTC), {"resnet18": [1]}
         )
     assert taking.submit(tmp_path, rows) == [("lovelaceada", "week1")]
-    assert json.loads((tmp_path / "submitted/lovelaceada/week1/resnet18.ipynb").read_text()) == {"n": 2}
+    assert json.loads((tmp_path / "submitted/lovelaceada/week1/resnet18.ipynb").read_text(encoding="utf-8")) == {"n": 2}
     assert [row.remarks for row in rows.values()] == [[], ["a later attempt counts"]]
 
 

@@ -149,9 +149,9 @@ def plan(folder, course, files):
         for chapter, numbers in sorted(wanted.items()):
             known = course / "source" / chapter / f"{chapter}.ipynb"
             asked = ",".join(map(str, sorted(numbers)))
-            if not known.exists() or (course / f"{chapter}.asked").read_text() != asked:
+            if not known.exists() or (course / f"{chapter}.asked").read_text(encoding="utf-8") != asked:
                 book.make(course, f"{chapter}:{asked}")
-                (course / f"{chapter}.asked").write_text(asked)
+                (course / f"{chapter}.asked").write_text(asked, encoding="utf-8")
     return rows, submit(course, rows)
 
 
