@@ -92,7 +92,19 @@ def small_page(title, body, head=""):
     )
 
 
+def stale(app, env, added, changed, removed):
+    """Have a page built where a script or style is newer than the build, or Sphinx would copy none of them."""
+    built = Path(app.outdir, "_static")
+    for folder in (Path(app.confdir, path) for path in app.config.html_static_path):
+        for file in filter(Path.is_file, folder.rglob("*")):
+            copy = built / file.relative_to(folder)
+            if not copy.exists() or copy.stat().st_mtime < file.stat().st_mtime:
+                return [app.config.root_doc]
+    return []
+
+
 def setup(app):
+    app.connect("env-get-outdated", stale)
     app.config.mathjax_path = "mathjax/startup.js"  # and the parts that _config.yml names
     app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish)

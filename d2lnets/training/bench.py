@@ -58,7 +58,8 @@ def stepper(
 def convolution_peak(device: torch.device | str | None = None, mixed_precision: bool = True) -> float:
     """Most floating-point operations a second that a 3x3 convolution reaches here, forward and backward together.
 
-    The best of three layers of ResNet-18, in the precision that training uses.
+    The best of four layers, of channels and maps as ResNet-18 and the small networks have them, in the precision that
+    training uses.
     """
     device = pick_device(device)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
@@ -86,7 +87,7 @@ def _convolve_and_back(conv, x, gradient):
 def training_speed(
     net: nn.Module, recipe: Recipe = BOOK, device: torch.device | str | None = None
 ) -> tuple[float, float]:
-    """Images a second that a network trains on, and billions of floating-point operations a second."""
+    """Images a second that a network trains on, and floating-point operations a second."""
     device = pick_device(device)
     size = recipe.image_size or 28
     work = 6 * trace_shapes(net, (1, size, size)).multiply_adds  # 2 operations, forward, and twice that backward

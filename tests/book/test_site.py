@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import os
 import re
 import threading
 import time
@@ -153,3 +154,24 @@ def test_the_first_figure_is_seen_soon(browser, packed):
     )
     assert time.monotonic() - begin < 2.5
     page.close()
+
+
+def test_a_page_is_built_where_a_style_has_changed(tmp_path):
+    """Sphinx copies styles and scripts only then."""
+
+    class App:
+        confdir, outdir = tmp_path / "book", tmp_path / "html"
+
+        class config:
+            html_static_path, root_doc = ("styles",), "index"
+
+    source, copy = App.confdir / "styles" / "a.css", App.outdir / "_static" / "a.css"
+    for path in (source, copy):
+        path.parent.mkdir(parents=True)
+        path.write_text("", encoding="utf-8")
+    os.utime(copy, (2, 2))
+    for changed, expected in ((1, []), (3, ["index"])):
+        os.utime(source, (changed, changed))
+        assert whole_site.stale(App, None, set(), set(), set()) == expected
+    copy.unlink()
+    assert whole_site.stale(App, None, set(), set(), set()) == ["index"]
