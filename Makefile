@@ -28,7 +28,7 @@ test: book $(NBGRADER)  ## build the book, run all tests, and every notebook aga
 browsers: book  ## open every page in Firefox and in WebKit; `make test` opens three
 	EVERY_PAGE=1 $(PYTEST) tests/book/test_browsers.py
 
-check: $(READY) $(NODE)  ## for the inner loop: style, types, and the tests of a minute; no browser, no training, no built book
+check: $(READY) $(NODE) $(NBGRADER)  ## for the inner loop: style, types, and the tests of a minute; no browser, no training, no built book
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
