@@ -64,6 +64,8 @@ class Colab:
         (own / "google" / "colab" / "__init__.py").write_text("", encoding="utf-8")
         shutil.copytree(ROOT / "book", self.book, ignore=shutil.ignore_patterns("_static"))
         fork.fork(f"file://{ROOT}", self.book.parent)
+        fonts = [self.python, "-c", "import matplotlib.font_manager"]  # a first import that is slow would say so
+        subprocess.run(fonts, capture_output=True, check=True)
         before = self.versions()
         ask = [self.python, "-m", "pip", "install", "--quiet", "--dry-run", "torchinfo"]
         if subprocess.run(ask, capture_output=True).returncode == 0:
