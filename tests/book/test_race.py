@@ -249,7 +249,10 @@ def test_a_race_runs_pauses_steps_repeats_and_is_shared(browser, site, capsys):
 
     page = open_page(context, address)
     place = page.locator("[data-bench=race]")
-    assert -1 <= place.evaluate("e => e.getBoundingClientRect().top") < 200
+    page.wait_for_function(
+        """() => { const { top } = document.querySelector("[data-bench=race]").getBoundingClientRect();
+                   return -1 <= top && top < 200 }"""
+    )
     start(page)
     assert place.get_by_label("Depth").input_value() == "8" and place.get_by_label("Seed").input_value() == "7"
     press(place, "One step", 3)

@@ -40,7 +40,8 @@ export async function race(place, first = "") {
   await button;
   if (!shared.has("depth")) return;
   if (document.readyState !== "complete") await new Promise((resolve) => addEventListener("load", resolve));
-  setTimeout(() => place.scrollIntoView({ behavior: "instant" })); // the other benches have their buttons by then
+  // The other benches have their buttons by then; and once more, if what stands above has moved it meanwhile.
+  for (const delay of [0, 500]) setTimeout(() => place.scrollIntoView({ behavior: "instant" }), delay);
 }
 
 class Bench {
