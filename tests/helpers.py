@@ -1,7 +1,10 @@
 """What tests share."""
 
+import http.server
 import os
 import shutil
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +20,26 @@ def lacking(what, how_to_get_it):
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves the built book, and keeps no log."""
+
+    def __init__(self, *args):
+        super().__init__(*args, directory=HTML)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def served(handler=QuietHandler):
+    """The address of the built book, while it is served."""
+    assert HTML.is_dir(), "no built book: run make book first"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,11 +1,7 @@
 """A browser, and the built book on a server."""
 
-import functools
-import http.server
-import threading
-
 import pytest
-from helpers import BROWSER, HTML, lacking
+from helpers import BROWSER, lacking, served
 from playwright.sync_api import sync_playwright
 
 
@@ -22,14 +18,5 @@ def browser():
 
 @pytest.fixture(scope="module")
 def site():
-    assert HTML.is_dir(), "no built book: run make book first"
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=HTML))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served() as address:
+        yield address

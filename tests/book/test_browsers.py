@@ -4,20 +4,17 @@ Both by Selenium; Firefox without its driver, which Debian does not have, over t
 `make browsers` opens every page, the other commands the front page, a chapter, and the lab.
 """
 
-import functools
-import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from helpers import HTML, ROOT, foreign_requests, lacking
+from helpers import HTML, ROOT, QuietHandler, foreign_requests, lacking, served
 
 EVERY = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = EVERY if os.environ.get("EVERY_PAGE") else ["book/index", "book/residual_block", "book/lab"]
@@ -155,9 +152,8 @@ def browser(request):
 @pytest.fixture(scope="module")
 def watched():
     """The built book on a server; each page begins with a script that keeps what goes wrong in it."""
-    assert HTML.is_dir(), "no built book: run make book first"
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             path = HTML / self.path.partition("?")[0].lstrip("/")
             if path.suffix != ".html":
@@ -169,14 +165,8 @@ def watched():
             self.end_headers()
             self.wfile.write(page)
 
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=HTML))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as address:
+        yield address
 
 
 def wait_for(browser, expression, seconds=60):

@@ -1,16 +1,14 @@
 """What the site has around its pages: descriptions, entrance, icons, and little to load."""
 
 import gzip
-import http.server
 import os
 import re
-import threading
 import time
 from urllib.parse import urlsplit
 
 import pytest
 import whole_site
-from helpers import HTML, ROOT, open_page
+from helpers import HTML, ROOT, QuietHandler, open_page, served
 
 PAGES = re.findall(r"book/[\w/]+", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
@@ -116,7 +114,7 @@ def test_a_search_finds_the_chapter_first(browser, site, words, chapter):
 def packed():
     """The site as most servers send it: text packed."""
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self):
             path = HTML / urlsplit(self.path).path.lstrip("/")
             if not path.is_file():
@@ -129,14 +127,8 @@ def packed():
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as address:
+        yield address
 
 
 def test_the_first_figure_is_seen_soon(browser, packed):
