@@ -42,7 +42,13 @@ def served(handler=QuietHandler):
         server.shutdown()
 
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)  # the first needs the least time
+BROWSER = next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 def open_page(browser, url, **options):

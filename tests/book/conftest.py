@@ -8,7 +8,7 @@ from playwright.sync_api import sync_playwright
 @pytest.fixture(scope="module")
 def browser():
     if BROWSER is None:
-        lacking("Chromium or Chrome", "install one, for example with apt-get install chromium")
+        lacking("Chromium or Chrome", "install one, for example with apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)

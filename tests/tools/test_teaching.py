@@ -28,7 +28,7 @@ def run(script, *args, cwd=ROOT):
 
 @pytest.fixture
 def copy(tmp_path):
-    shutil.copytree(ROOT / "book", tmp_path / "book")
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("_static"))
     shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
@@ -167,24 +167,19 @@ def build(folder, **environment):
 COLAB = "https://colab.research.google.com/github/{}/blob/{}/book/one.ipynb"
 
 
-def test_buttons_follow_the_environment(tmp_path):
-    page, said = build(tmp_path, BOOK_REPO_URL="https://github.com/teacher/course", BOOK_REPO_BRANCH="spring")
-    assert COLAB.format("teacher/course", "spring") in page and "No Colab" not in said
-    front = (tmp_path / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
-    first_chapter = COLAB.format("teacher/course", "spring").replace("one.ipynb", "function_classes.ipynb")
-    assert re.search(rf'<a [^>]*href="{re.escape(first_chapter)}"[^>]*>[^<]*(<span>)?Run in Colab', front)
-    assert all('<a href="https://github.com/teacher/course">Source</a>' in each for each in (page, front))
-
-
 def cloned_from(remote, folder):
     subprocess.run(["git", "init", "-q", folder], check=True)
     subprocess.run(["git", "-C", folder, "remote", "add", "origin", remote], check=True)
 
 
-def test_buttons_follow_the_git_remote(tmp_path):
+def test_buttons_follow_the_git_remote_and_the_environment(tmp_path):
     cloned_from("git@github.com:teacher/course.git", tmp_path)
-    page, said = build(tmp_path)
-    assert COLAB.format("teacher/course", "main") in page and "No Colab" not in said
+    page, said = build(tmp_path, BOOK_REPO_BRANCH="spring")
+    assert COLAB.format("teacher/course", "spring") in page and "No Colab" not in said
+    front = (tmp_path / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
+    first_chapter = COLAB.format("teacher/course", "spring").replace("one.ipynb", "function_classes.ipynb")
+    assert re.search(rf'<a [^>]*href="{re.escape(first_chapter)}"[^>]*>[^<]*(<span>)?Run in Colab', front)
+    assert all('<a href="https://github.com/teacher/course">Source</a>' in each for each in (page, front))
 
 
 def test_a_book_without_buttons_is_built_and_says_why(tmp_path):
@@ -224,6 +219,12 @@ def launch(monkeypatch):
 def test_forms_of_a_remote_on_github(remote, launch, tmp_path):
     cloned_from(remote, tmp_path)
     assert launch.address(tmp_path) == ("https://github.com/teacher/course", "")
+
+
+def test_the_environment_goes_before_the_remote(launch, tmp_path, monkeypatch):
+    cloned_from("https://github.com/teacher/course", tmp_path)
+    monkeypatch.setenv("BOOK_REPO_URL", "https://github.com/teacher/fork")
+    assert launch.address(tmp_path) == ("https://github.com/teacher/fork", "")
 
 
 def test_reasons_why_there_is_no_button(launch, tmp_path, monkeypatch):

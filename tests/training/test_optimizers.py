@@ -8,7 +8,6 @@ from torch import nn
 
 import d2lnets
 from d2lnets.data import SUBSET
-from d2lnets.networks import build
 from d2lnets.training import graph
 from d2lnets.training.loop import Trainer
 from d2lnets.training.optimizers import Muon, optimizers, orthogonal
@@ -25,7 +24,7 @@ def recipe(**changes):
 
 def trained(recipe, data, **options):
     torch.manual_seed(0)
-    net = build("fast-resnet")
+    net = d2lnets.fast_resnet((8, 16))
     return d2lnets.fit(net, data, recipe, device="cpu", **options), net
 
 
@@ -65,7 +64,7 @@ def test_rows_or_columns_become_nearly_orthonormal(shape):
 
 
 def test_each_weight_has_one_optimizer_and_vectors_may_be_spared():
-    net = build("fast-resnet")
+    net = d2lnets.fast_resnet((8, 16))
     for name in ("sgd", "adamw", "muon"):
         for decay_all in (True, False):
             found = optimizers(net, recipe(optimizer=name, decay_all=decay_all))
@@ -113,7 +112,7 @@ def test_what_a_graph_would_replay_is_the_loop(changes, data, monkeypatch):
     chosen = recipe(**changes)
     loop, _ = trained(chosen, data)
     torch.manual_seed(0)
-    net = build("fast-resnet")
+    net = d2lnets.fast_resnet((8, 16))
     trainer = Trainer(net, chosen, 0, torch.device("cpu"))
     trainer.graph = graph.Graph(trainer)
     trainer.model, *trainer.optimizers = trainer.accelerator.prepare(

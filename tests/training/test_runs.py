@@ -48,10 +48,10 @@ def test_the_first_steps_are_found_again(run, whole):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.iterdir()))
 def test_the_weights_that_ship_are_those_of_the_recorded_run(name, whole):
-    """Rounded to 16 bits they may get a few of 10,000 images otherwise; a tenth of them is looked at."""
-    part = whole.test[:1000]
+    """Rounded to 16 bits they may get a few of 10,000 images otherwise; a twentieth of them is looked at."""
+    part = whole.test[:500]
     accuracy = d2lnets.evaluate(d2lnets.load_trained(name), part, "cpu", Recipe()).accuracy
-    assert accuracy == pytest.approx(d2lnets.load_runs(name)[0].test["accuracy"], abs=0.02)
+    assert accuracy == pytest.approx(d2lnets.load_runs(name)[0].test["accuracy"], abs=0.03)
 
 
 def test_weights_of_another_network_and_unknown_ones_are_refused(tmp_path):
