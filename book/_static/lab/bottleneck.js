@@ -47,8 +47,8 @@ export function bottleneck(place) {
     const alike = Math.sqrt(mine.multiplyAdds / 18) / size;
     verdict.textContent =
       `Two 3×3 on ${channels} channels have ${(theirs.parameters / mine.parameters).toFixed(1)} times the parameters of the bottleneck ` +
-      `and do ${(theirs.multiplyAdds / mine.multiplyAdds).toFixed(1)} times its work. Its 3×3 does ` +
-      `${percent(bottleneck[1].multiplyAdds / mine.multiplyAdds, 0)} of it; all three do as much as two 3×3 on ${alike.toFixed(0)} channels.`;
+      `and do ${(theirs.multiplyAdds / mine.multiplyAdds).toFixed(1)} times its work. Of the bottleneck's work its 3×3 does ` +
+      `${percent(bottleneck[1].multiplyAdds / mine.multiplyAdds, 0)}; all of it is that of two 3×3 on ${alike.toFixed(0)} channels.`;
     const wide = Math.max(270, Math.min(680, picture.clientWidth));
     picture.replaceChildren(bars([["Bottleneck", bottleneck], ["Two 3×3", plain]], channels, wide));
   }

@@ -93,7 +93,7 @@ export const KINDS = {
     axis: "links taken out",
     readable: (name) => {
       const [block, layer, source] = link(name);
-      return `${block} ${layer}←${reads(source)}`;
+      return `${block} ${layer} ← ${reads(source)}`;
     },
     layout: ({ switches }, box) =>
       grouped(switches.filter((name) => KINDS.links.pattern.test(name)), (name) => link(name)[0]).map(([block, names]) => {

@@ -1,10 +1,10 @@
 // Scrub: a recorded training, moved through epoch by epoch, and what two networks took twenty images for at that time.
 
-import { Picture, family } from "./families.js";
+import { MARKS, Picture, family } from "./families.js";
 import { describe, loadScrub } from "./models.js";
 import { draw, labelled, make, percent, select, startButton } from "./page.js";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 220, 44, 8, 10, 34];
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [220, 44, 8, 10, 34];
 const WHOLE = 2500; // milliseconds that a whole training plays at least
 const PACE = 120; // and one epoch
 
@@ -66,6 +66,7 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
   const { fields, chosen } = choice(networks.map(({ name }) => name), change);
   const verdict = make("p", { class: "lab-verdict", role: "status" });
   const chart = make("div", {});
+  const named = make("p", {});
   const list = make("ul", { class: "lab-answers" });
   const play = make("button", { type: "button", onclick: () => run(timer === undefined) }, "Play");
   /** @type {Recorded[]} */
@@ -98,6 +99,8 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
     });
     pictures = labels.map((label, i) => new Picture(pixels.subarray(i * each, (i + 1) * each), label, classes, twins));
     list.replaceChildren(...pictures.map((picture) => picture.element));
+    const [one, other] = twins.map(({ name, look }) => make("span", {}, make("span", { class: `lab-mark-${look}` }, MARKS[look]), ` ${name}`));
+    named.replaceChildren(`${labels.length} of the images kept apart, two of each class, and what `, one, " and ", other, " take them for:");
     show();
   }
 
@@ -109,7 +112,7 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
       return `${twin.name} is wrong on ${percent(twin[error][at])} of ${of} and on ${wrong} of these ${labels.length}`;
     });
     verdict.textContent = `After epoch ${at + 1}: ${parts.join("; ")}.`;
-    chart.replaceChildren(curves(twins, at));
+    chart.replaceChildren(curves(twins, at, Math.max(280, Math.min(640, chart.clientWidth))));
     pictures.forEach((picture, i) => picture.show(...twins.map((twin) => answer(twin, at, i))));
   }
 
@@ -122,6 +125,7 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
   }
 
   change();
+  new ResizeObserver(show).observe(chart); // once it has its place, and when that changes
   return make(
     "div",
     { class: "lab-race" },
@@ -129,7 +133,7 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
     make("div", { class: "lab-tools" }, play),
     verdict,
     make("figure", {}, make("figcaption", {}, caption), chart),
-    make("p", {}, `${labels.length} of the images kept apart, two of each class, and what the two take them for:`),
+    named,
     list,
   );
 }
@@ -137,23 +141,23 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
 /** Base 64. @param {string} text */
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-/** Both networks over all epochs, and a line where we are. @param {Recorded[]} twins @param {number} at */
-function curves(twins, at) {
+/** Both networks over all epochs, and a line where we are. @param {Recorded[]} twins @param {number} at @param {number} width */
+function curves(twins, at, width) {
   const count = twins[0].train.length;
   const worst = Math.max(...twins.flatMap(({ train, validation }) => [...train, ...validation]));
-  const top = [0.2, 0.4].find((each) => each >= worst) ?? 1;
+  const top = [0.2, 0.4, 0.6].find((each) => each >= worst) ?? 1;
   /** @param {number} i */
-  const x = (i) => LEFT + (i / (count - 1)) * (WIDTH - LEFT - RIGHT);
+  const x = (i) => LEFT + (i / (count - 1)) * (width - LEFT - RIGHT);
   /** @param {number} error */
   const y = (error) => TOP + (1 - error / top) * (HEIGHT - TOP - BOTTOM);
   /** @param {number[]} errors */
   const points = (errors) => errors.map((error, i) => `${x(i).toFixed(1)},${y(error).toFixed(1)}`).join(" ");
   /** @param {number} px @param {number} py @param {string} text @param {string} anchor */
   const words = (px, py, text, anchor) => draw("text", { x: px, y: py, "text-anchor": anchor }, text);
-  const across = { class: "lab-grid", x1: LEFT, x2: WIDTH - RIGHT };
+  const across = { class: "lab-grid", x1: LEFT, x2: width - RIGHT };
   return draw(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Errors of ${twins.map(({ name }) => name).join(" and ")} over ${count} epochs` },
+    { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `Errors of ${twins.map(({ name }) => name).join(" and ")} over ${count} epochs` },
     ...[0, 0.25, 0.5, 0.75, 1].flatMap((part) => [
       draw("line", { ...across, y1: y(part * top), y2: y(part * top) }),
       words(LEFT - 6, y(part * top) + 4, percent(part * top, 0), "end"),

@@ -196,7 +196,7 @@ class Bench {
     if (!changed.length) return this.changed.replaceChildren();
     const lost = changed.filter((i) => whole.answers[i] === labels[i]).length;
     const won = changed.filter((i) => answers[i] === labels[i]).length;
-    const count = `${changed.length} answers are others: ${lost} are wrong now, ${won} are right now.`;
+    const count = `${changed.length} answers have changed: ${lost} that were right, and ${won} are right now.`;
     const items = changed.slice(0, SHOWN).map((i) => {
       const picture = thumbnail(this.network.pixels(i), SIZE, classes[labels[i]]);
       const words = [`${classes[whole.answers[i]]} →`, `${classes[answers[i]]}${answers[i] === labels[i] ? " ✓" : ""}`];
