@@ -58,7 +58,8 @@ export function bottleneck(place) {
     verdict,
     picture,
   );
-  new ResizeObserver(show).observe(place); // which begins with a first call
+  addEventListener("resize", show);
+  show();
 }
 
 /** @param {Cost[]} layers */

@@ -125,7 +125,8 @@ function bench({ labels, images, networks }, { error, of, caption, choice }, cla
   }
 
   change();
-  new ResizeObserver(show).observe(chart); // once it has its place, and when that changes
+  requestAnimationFrame(show); // once it has its place
+  addEventListener("resize", show);
   return make(
     "div",
     { class: "lab-race" },
@@ -163,7 +164,7 @@ function curves(twins, at, width) {
       words(LEFT - 6, y(part * top) + 4, percent(part * top, 0), "end"),
     ]),
     ...[1, count / 2, count].map((mark) => words(x(mark - 1), HEIGHT - 16, String(mark), mark === count ? "end" : "middle")),
-    words(x((count - 1) / 4), HEIGHT - 16, "epoch", "middle"),
+    words(x((3 * (count - 1)) / 4), HEIGHT - 16, "epoch", "middle"),
     draw("line", { class: "lab-now", x1: x(at), x2: x(at), y1: TOP, y2: y(0) }),
     ...twins.flatMap(({ look, train, validation }) => [
       draw("polyline", { class: `lab-${look} lab-line lab-kept`, points: points(validation) }),
