@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files, with a switch for every block that can be taken out: what the live lab runs."""
+"""Trained networks as ONNX files, with a switch for everything that can be taken out: what the live lab runs."""
 
 import warnings
 from importlib.util import find_spec
@@ -11,15 +11,22 @@ from torch.nn import functional
 from d2lnets.data import normalize
 from d2lnets.densenet import DenseBlock
 from d2lnets.files import expanded, write
+from d2lnets.googlenet import Inception
 from d2lnets.resnet import CifarBlock
 from d2lnets.tracing import trace_shapes
 
 
 class Switched(nn.Module):
-    """A network whose blocks can be taken out, and that shows its maps.
+    """A network parts of which can be taken out, and that shows its maps.
 
-    A plain or residual block that keeps the shape gives way to its input, as if it were ``nn.Identity``; the maps of a
-    dense block's layer give way to zeros. ``switches`` names these blocks and layers, in the order of the input.
+    ``switches`` names what can be taken out, in the order of the input:
+
+    - ``conv2_x.0``: a plain or residual block that keeps the shape gives way to its input, as if it were
+      ``nn.Identity``;
+    - ``dense1.2``: the maps of a dense block's layer give way to zeros;
+    - ``dense1.2.source0``: this layer does not read the block's input any more (or, with ``source1``, what the
+      block's first layer made), as if its first convolution had zeros for weights there;
+    - ``inception_3.inception_3a.path1``: the maps of a path of an Inception block give way to zeros.
 
     Shapes: pixels (N, C, H, W), from 0 to 255, and switches (len(switches),), 1 for what stays and 0 for what
     is taken out -> the logits (N, num_classes), the maps after every stage but the head, and last the class activation
@@ -29,33 +36,56 @@ class Switched(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-        self.switches = [
-            f"{name}.{i}"
-            for name, stage in net.named_children()
-            if not isinstance(stage, nn.MaxPool2d)
-            for i, block in enumerate(stage.children())
-            if isinstance(stage, DenseBlock) or keeps_shape(block)
-        ]
+        self.switches = []
+        for name, block in net.named_modules():
+            if isinstance(block, DenseBlock):
+                self.switches += [f"{name}.{i}" for i in range(len(block))]
+                self.switches += [f"{name}.{i}.source{j}" for i in range(len(block)) for j in range(i + 1)]
+            elif isinstance(block, Inception):
+                self.switches += [f"{name}.{path}" for path, _ in block.named_children()]
+            elif keeps_shape(block):
+                self.switches.append(name)
 
     def forward(self, pixels: torch.Tensor, switches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x, maps, stays = normalize(pixels), [], iter(switches.unbind())
-        *stages, head = self.net.children()
+        x, maps, stays = normalize(pixels), [], dict(zip(self.switches, switches.unbind()))
+        *stages, (_, head) = self.net.named_children()
         assert isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear)
-        for stage in stages:
+        for name, stage in stages:
             if isinstance(stage, DenseBlock):
-                features = [x]
-                for layer in stage:
-                    features.append(layer(*features) * next(stays))
-                x = torch.cat(features, dim=1)
+                x = dense(name, stage, x, stays)
             elif isinstance(stage, nn.Sequential):
-                for block in stage:
-                    x = torch.where(next(stays) > 0, block(x), x) if keeps_shape(block) else block(x)
+                for child, block in stage.named_children():
+                    x = switched(f"{name}.{child}", block, x, stays)
             else:
                 x = stage(x)
             maps.append(x)
         places = head[:-3](x)  # without the average over them
         class_maps = functional.conv2d(places, head[-1].weight[:, :, None, None], head[-1].bias)
         return head(x), *maps, class_maps
+
+
+Stays = dict[str, torch.Tensor]  # 1 or 0 by the name of a switch
+
+
+def switched(name: str, block: nn.Module, x: torch.Tensor, stays: Stays) -> torch.Tensor:
+    """What a part of a stage makes of `x`."""
+    if isinstance(block, Inception):
+        paths = block.named_children()
+        return torch.cat([path(x) * stays[f"{name}.{each}"] for each, path in paths], dim=1)
+    return torch.where(stays[name] > 0, block(x), x) if keeps_shape(block) else block(x)
+
+
+def dense(name: str, block: DenseBlock, x: torch.Tensor, stays: Stays) -> torch.Tensor:
+    """What a dense block makes of `x`."""
+    features = [x]
+    for i, layer in enumerate(block):
+        norm, relu, *convolutions = layer.children()
+        sources = [stays[f"{name}.{i}.source{j}"].expand(each.shape[1]) for j, each in enumerate(features)]
+        y = relu(norm(torch.cat(features, dim=1))) * torch.cat(sources)[:, None, None]
+        for part in convolutions:
+            y = part(y)
+        features.append(y * stays[f"{name}.{i}"])
+    return torch.cat(features, dim=1)
 
 
 def keeps_shape(block: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """What tests share."""
 
+import copy
 import http.server
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 HTML = ROOT / "_build" / "html"
@@ -74,3 +77,21 @@ def violations(page, place, options=None):
         "async given => (await axe.run(...given)).violations.map(v => [v.id, v.nodes.map(n => n.html)])",
         [place, {"resultTypes": ["violations"], **(options or {})}],
     )
+
+
+def without(net, parts):
+    """A copy of a network without what switches of `d2lnets.export.Switched` name, made without any switch."""
+    cut = copy.deepcopy(net)
+    for name in parts:
+        layer, _, source = name.partition(".source")
+        if source:  # the weights of a dense layer for what it is not to read
+            block = cut.get_submodule(layer.rpartition(".")[0])
+            edges = [0, *(each[0].num_features for each in block)]
+            convolution = next(each for each in cut.get_submodule(layer) if isinstance(each, nn.Conv2d))
+            convolution.weight.data[:, edges[int(source)] : edges[int(source) + 1]] = 0
+        elif name.startswith("conv"):
+            stage, number = name.split(".")
+            cut.get_submodule(stage)[int(number)] = nn.Identity()
+        else:
+            cut.get_submodule(name).register_forward_hook(lambda layer, inputs, output: torch.zeros_like(output))
+    return cut

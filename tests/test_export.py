@@ -1,6 +1,5 @@
 """Exported networks: the same numbers in ONNX Runtime, switches that do what they say, and files that tell no tales."""
 
-import copy
 import sys
 
 import lab
@@ -8,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from helpers import without
 
 import d2lnets
 from d2lnets.__main__ import main
@@ -49,29 +48,27 @@ def test_logits_and_maps_are_those_of_the_network(exported):
 
 
 @torch.no_grad()
-def test_a_switch_takes_out_its_block_alone(exported):
-    """In PyTorch, without any switch: the identity for a block, maps of zeros for a layer of a dense block."""
+def test_a_switch_takes_out_its_part_alone(exported):
     net, _, session = exported
     switches = Switched(net).switches
     for i, name in enumerate(switches):
-        cut, images = copy.deepcopy(net), IMAGES[:20]
-        stage, number = name.split(".")
-        if "dense" in stage:
-            cut.get_submodule(name).register_forward_hook(lambda layer, inputs, output: torch.zeros_like(output))
-        else:
-            cut.get_submodule(stage)[int(number)] = nn.Identity()
         stays = [float(j != i) for j in range(len(switches))]
-        np.testing.assert_allclose(run(session, images, stays)["logits"], cut(normalize(images)).numpy(), atol=1e-4)
+        expected = without(net, [name])(normalize(IMAGES[:4])).numpy()
+        np.testing.assert_allclose(run(session, IMAGES[:4], stays)["logits"], expected, atol=1e-4, err_msg=name)
 
 
 def test_what_has_switches():
-    """What keeps the shape, and every layer of a dense block."""
+    """Blocks that keep the shape; dense layers, and what each of them reads; the paths of Inception blocks."""
     shape_keepers = ["conv2_x.0", "conv2_x.1", "conv2_x.2", "conv3_x.1", "conv3_x.2", "conv4_x.1", "conv4_x.2"]
     assert Switched(d2lnets.load_trained("plain20")).switches == shape_keepers
     assert Switched(d2lnets.load_trained("resnet20")).switches == shape_keepers
-    dense = Switched(d2lnets.load_trained("densenet-small")).switches
-    assert dense == [f"dense{block}.{layer}" for block in range(1, 5) for layer in range(4)]
-    assert Switched(d2lnets.load_trained("googlenet-small-bn")).switches == []
+    dense, layers = Switched(d2lnets.load_trained("densenet-small")).switches, []
+    for block in range(1, 5):
+        layers += [f"dense{block}.{i}" for i in range(4)]
+        layers += [f"dense{block}.{i}.source{j}" for i in range(4) for j in range(i + 1)]
+    assert dense == layers
+    paths = Switched(d2lnets.load_trained("googlenet-small-bn")).switches
+    assert len(paths) == 36 and paths[5] == "inception_3.inception_3b.path2"
 
 
 def test_files_are_small_and_name_no_folder(exported):

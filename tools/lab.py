@@ -6,7 +6,6 @@
 import base64
 import gzip
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -14,11 +13,11 @@ import torch
 from tqdm import tqdm
 
 from d2lnets import load_experiment, load_fashion_mnist, load_runs, load_trained, trace_shapes
-from d2lnets.data import CLASSES, PIXEL_MEAN, PIXEL_STD, SUBSET, normalize
+from d2lnets.data import CLASSES, PIXEL_MEAN, PIXEL_STD, SUBSET, Split, normalize
 from d2lnets.densenet import DenseLayer
 from d2lnets.export import Switched, export
 from d2lnets.resnet import CifarBlock
-from d2lnets.training.degradation import halved
+from d2lnets.training.degradation import half, halved
 from d2lnets.training.runs import WATCHED, unpack
 
 HERE = Path(__file__).parent
@@ -31,6 +30,7 @@ NETWORKS = {  # and their names on the page
     "googlenet-small-bn": "small GoogLeNet",
     "densenet-small": "small DenseNet",
 }
+SCRUBBED = ("degradation", "networks")  # the experiments that one can move through, epoch by epoch
 IMAGES = 500
 SHOWN_OF_A_CLASS, SHOWN_MISTAKES = 3, 10
 
@@ -70,22 +70,24 @@ def race_images():
     return labels, torch.cat([split.images.flatten(1) for split in splits])
 
 
-def scrub():
-    """The degradation experiment's first seed: errors by epoch, and the answers to twenty images, for one to see."""
-    watched = json.loads(WATCHED.read_text(encoding="utf-8"))
-    networks = []
-    for (name, _), (run, *_) in load_experiment("degradation").items():
+def scrub(experiment):
+    """The first seed of an experiment: errors by epoch, and the answers to twenty images, for one to see."""
+    watched, networks = json.loads(WATCHED.read_text(encoding="utf-8")), []
+    split = Split(unpack(watched["images"]).view(-1, 1, 28, 28), torch.tensor(watched["labels"]))
+    for (name, _), (run, *_) in load_experiment(experiment).items():
+        if "watched" not in run.epochs[0]:
+            raise ValueError(f"{experiment}, {name}: the run has no answers to the watched images: record it again")
+        train = [epoch.get("train_error", 1 - epoch["train_accuracy"]) for epoch in run.epochs]
         networks.append(
             {
                 "name": name,
-                "kind": "plain" if name.startswith("plain") else "residual",
-                "depth": int(re.search(r"\d+", name)[0]),
-                "train": [round(epoch["train_error"], 4) for epoch in run.epochs],
+                "train": [round(error, 4) for error in train],
                 "validation": [round(1 - epoch["validation_accuracy"], 4) for epoch in run.epochs],
                 "watched": in_base64(torch.cat([unpack(epoch["watched"]) for epoch in run.epochs])),
             }
         )
-    return {"labels": watched["labels"], "images": in_base64(unpack(watched["images"])), "networks": networks}
+    images = (half(split) if experiment == "degradation" else split).images
+    return {"labels": watched["labels"], "images": in_base64(images), "networks": networks}
 
 
 def in_base64(numbers):
@@ -110,7 +112,8 @@ def main():
     (OUT / "images.bin").write_bytes(split.images.numpy().tobytes())
     race = b"".join(each.numpy().tobytes() for each in race_images())
     (OUT / "race.bin").write_bytes(race)
-    (OUT / "scrub.json").write_text(json.dumps(scrub()) + "\n", encoding="utf-8")
+    for experiment in SCRUBBED:
+        (OUT / f"{experiment}.json").write_text(json.dumps(scrub(experiment)) + "\n", encoding="utf-8")
     networks, wrong = [], torch.zeros(len(split), dtype=torch.int64)
     for name in tqdm(NETWORKS, desc="the live lab", unit="network"):
         export(load_trained(name), OUT / f"{name}.onnx")
@@ -123,7 +126,7 @@ def main():
         "gallery": gallery(split.labels, wrong.tolist()),
         "runtime_bytes": len(runtime),
         "race": {"bytes": len(race), "mean": PIXEL_MEAN, "deviation": PIXEL_STD},
-        "scrub": {"bytes": (OUT / "scrub.json").stat().st_size},
+        "scrub": {experiment: {"bytes": (OUT / f"{experiment}.json").stat().st_size} for experiment in SCRUBBED},
         "networks": networks,
     }
     (OUT / "lab.json").write_text(json.dumps(contents) + "\n", encoding="utf-8")

@@ -225,8 +225,8 @@ def record(planned, experiment, data, device, out, streams, until=None):
 
 
 def keep_watched(data):
-    """The images that the degradation experiment watches, for pages that show them."""
-    watched = degradation.halved(data).validation[torch.tensor(WATCHED)]
+    """The images that are watched, for pages that show them; the degradation experiment halves them."""
+    watched = data.validation[torch.tensor(WATCHED)]
     runs.WATCHED.write_text(
         json.dumps({"labels": watched.labels.tolist(), "images": pack(watched.images)}) + "\n", encoding="utf-8"
     )
@@ -249,7 +249,7 @@ def main():
         data = data.take(options.examples)
     elif len(data.train) + len(data.validation) < 60_000:
         parser.error("recordings are of the whole data set, which is not on this machine")
-    elif "degradation" in options.experiments:
+    elif {"degradation", "networks"} & set(options.experiments):
         keep_watched(data)
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []

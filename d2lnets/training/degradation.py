@@ -19,10 +19,11 @@ RECIPE = Recipe(  # no augmentation and no label smoothing, which keep the train
 )
 
 
+def half(split: Split) -> Split:
+    """Images (N, 1, 28, 28) with squares of 2x2 pixels averaged: (N, 1, 14, 14), uint8."""
+    return Split(F.avg_pool2d(split.images.float(), 2).round().to(torch.uint8), split.labels)
+
+
 def halved(data: FashionMNIST) -> FashionMNIST:
-    """Fashion-MNIST with squares of 2x2 pixels averaged: images (N, 1, 28, 28) -> (N, 1, 14, 14), uint8."""
-
-    def half(split: Split) -> Split:
-        return Split(F.avg_pool2d(split.images.float(), 2).round().to(torch.uint8), split.labels)
-
+    """Fashion-MNIST with images of 14x14, as `half` makes them."""
     return replace(data, train=half(data.train), validation=half(data.validation), test=half(data.test))

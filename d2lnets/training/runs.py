@@ -32,7 +32,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # asked for below
 
 RECORDED = Path(__file__).parent / "recorded"
-WATCHED = RECORDED.parent / "watched.json"  # the twenty images, at 14x14, whose answers the degradation runs record
+WATCHED = RECORDED.parent / "watched.json"  # the twenty images whose answers are recorded after every epoch
 
 
 def pack(numbers: torch.Tensor) -> str:

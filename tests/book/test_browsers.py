@@ -222,3 +222,41 @@ def test_a_network_answers_to_what_is_drawn(browser, watched):
     browser.stroke("[data-bench=look] canvas[tabindex]")
     wait_for(browser, f"/Drawn on/.test({said})")
     assert browser.value("complaints") == []
+
+
+def test_the_other_benches_answer_too(browser, watched):
+    """A race of some steps, an epoch of either record, a link and a path taken out, and the bottleneck's width."""
+    browser.resize(1280, 900)
+    browser.open(f"{watched}/book/lab.html")
+
+    def bench(name, does, first=""):
+        place = f"document.querySelector('.lab[data-bench={name}]{first}')"
+        wait_for(browser, f"{place}?.querySelector('button, input')")
+        return f"{place}.{does}"
+
+    def said(text, *where):
+        name, *first = where
+        wait_for(browser, f"/{text}/.test({bench(name, 'textContent', *first)})")
+
+    networks = "[data-first=networks]"
+    for where in (["race"], ["scrub"], ["scrub", networks], ["links"], ["paths"]):
+        browser.value(bench(where[0], "querySelector('button').click()", *where[1:]))
+    said("One step", "race")
+    browser.value(bench("race", "querySelector('.lab-start').click()"))
+    said("Step [1-9]", "race")
+    browser.value(bench("race", "querySelector('.lab-start').click()"))
+    for text, *where in (
+        ("After epoch 80: plain56-thin is wrong on", "scrub"),
+        ("After epoch 4: plain56 is wrong on", "scrub", networks),
+        ("do 1.6 times its work", "bottleneck"),
+    ):
+        slider = bench(where[0], "querySelector('input[type=range]')", *where[1:])
+        wait_for(browser, slider)
+        browser.value(f"(({slider}).value = ({slider}).max, ({slider}).dispatchEvent(new Event('input')))")
+        said(text, *where)
+    for text, name in (("without dense1 1 ← input: 399", "links"), ("without 3a 1×1: 402", "paths")):
+        box = bench(name, "querySelector('input[type=checkbox]')")
+        wait_for(browser, box)
+        browser.value(f"({box}).click()")
+        said(text, name)
+    assert browser.value("complaints") == []

@@ -4,9 +4,12 @@
 const BENCHES = {
   look: async (place, first) => (await import("./look.js")).look(place, first),
   "take-out": async (place, first) => (await import("./takeout.js")).takeOut(place, first),
+  links: async (place) => (await import("./takeout.js")).takeOut(place, "densenet-small", "links"),
+  paths: async (place) => (await import("./takeout.js")).takeOut(place, "googlenet-small-bn", "paths"),
   race: async (place, first) => (await import("./race.js")).race(place, first),
-  scrub: async (place) => (await import("./scrub.js")).scrub(place),
+  scrub: async (place, first) => (await import("./scrub.js")).scrub(place, first),
   networks: async (place) => (await import("./networks.js")).list(place),
+  bottleneck: async (place) => (await import("./bottleneck.js")).bottleneck(place),
   build: async (place, first) => (await import("./build.js")).build(place, first),
 };
 

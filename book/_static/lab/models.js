@@ -20,7 +20,7 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest pro
  * @property {number} test accuracy of the recorded run, on all test images
  * @property {Stage[]} stages
  * @property {string[]} blocks
- * @property {string[]} switches the blocks that can be taken out, in the order of the model's input
+ * @property {string[]} switches what can be taken out, in the order of the model's input
  */
 /**
  * @typedef {object} Contents
@@ -29,7 +29,7 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest pro
  * @property {number[]} gallery
  * @property {number} runtime_bytes
  * @property {{bytes: number, mean: number, deviation: number}} race its file, and how its pixels become numbers of about 1
- * @property {{bytes: number}} scrub its file
+ * @property {Record<"degradation" | "networks", {bytes: number}>} scrub the files of recorded trainings
  * @property {Description[]} networks
  */
 /**
@@ -37,7 +37,7 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]); // the smallest pro
  * @typedef {object} Scrub
  * @property {number[]} labels
  * @property {string} images
- * @property {{name: string, kind: "plain" | "residual", depth: number, train: number[], validation: number[], watched: string}[]} networks
+ * @property {{name: string, train: number[], validation: number[], watched: string}[]} networks
  */
 /** @typedef {(part: number) => void} OnProgress from 0 to 1 */
 
@@ -104,13 +104,15 @@ export async function loadRace(onProgress) {
   return file;
 }
 
-/** The recorded trainings of the degradation experiment. @param {OnProgress} onProgress @returns {Promise<Scrub>} */
-export async function loadScrub(onProgress) {
-  const file = await download("scrub.json", (await describe()).scrub.bytes, onProgress);
+/** The recorded trainings of an experiment. @param {keyof Contents["scrub"]} experiment @param {OnProgress} onProgress
+ * @returns {Promise<Scrub>} */
+export async function loadScrub(experiment, onProgress) {
+  const name = `${experiment}.json`;
+  const file = await download(name, (await describe()).scrub[experiment].bytes, onProgress);
   try {
     return JSON.parse(new TextDecoder().decode(file));
   } catch {
-    throw new LoadError("scrub.json is damaged. Reload the page.");
+    throw new LoadError(`${name} is damaged. Reload the page.`);
   }
 }
 
@@ -222,7 +224,7 @@ export class Network {
   /**
    * Some of the network's outputs for some images.
    * @param {Float32Array} pixels
-   * @param {boolean[]} stays for each switch, whether its block stays
+   * @param {boolean[]} stays for each switch, whether its part stays
    * @param {string[]} outputs
    * @returns {Promise<Record<string, Float32Array>>}
    */
@@ -251,25 +253,26 @@ export class Network {
   }
 
   /**
-   * How many of the images the network gets right, with some blocks taken out.
+   * What the network takes each of the images for, with some parts taken out.
    * @param {boolean[]} stays
    * @param {OnProgress} onProgress
    * @param {AbortSignal} [signal]
    */
-  async correct(stays, onProgress = () => {}, signal) {
+  async answers(stays, onProgress = () => {}, signal) {
     const together = 10; // few enough for the page to answer in between
-    let right = 0;
-    for (let first = 0; first < this.labels.length; first += together) {
+    /** @type {number[]} */
+    const answers = [];
+    while (answers.length < this.labels.length) {
       signal?.throwIfAborted();
-      const { logits } = await this.run(this.pixels(first, together), stays, ["logits"]);
+      const { logits } = await this.run(this.pixels(answers.length, together), stays, ["logits"]);
       for (let i = 0; i < together; i += 1) {
         const scores = logits.subarray(10 * i, 10 * i + 10);
-        right += Number(scores.indexOf(Math.max(...scores)) === this.labels[first + i]);
+        answers.push(scores.indexOf(Math.max(...scores)));
       }
-      onProgress((first + together) / this.labels.length);
+      onProgress(answers.length / this.labels.length);
       await new Promise((resolve) => setTimeout(resolve)); // let the page draw and listen
     }
-    return right;
+    return answers;
   }
 }
 

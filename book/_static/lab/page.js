@@ -47,6 +47,16 @@ export function select(options, chosen, onchange) {
   return make("select", { onchange }, ...items);
 }
 
+/** A small picture. @param {Uint8Array | Float32Array} pixels from 0 to 255 @param {number} size @param {string} name */
+export function thumbnail(pixels, size, name) {
+  const canvas = make("canvas", { width: size, height: size, role: "img", "aria-label": name });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const image = context.createImageData(size, size);
+  pixels.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
 /** @param {number} part */
 export const percent = (part, digits = 1) => `${(100 * part).toFixed(digits)} %`;
 

@@ -1,5 +1,6 @@
 // Race: a plain network and its residual twin learn side by side, on this device.
 
+import { MARKS, Picture } from "./families.js";
 import { LoadError, SIZE, describe, loadRace } from "./models.js";
 import { explain, labelled, make, percent, select, startButton } from "./page.js";
 import { bars, curves, powers } from "./racecharts.js";
@@ -14,7 +15,7 @@ import { CHOICES, FIRST, HELD, LAST, MOST, ROWS, WINDOW, address, like, read, wh
 
 const QUANTITIES = /** @type {Quantity[]} */ (["gradients", "sizes"]);
 const KINDS = /** @type {Kind[]} */ (["plain", "residual"]);
-const MARKS = { plain: "▲", residual: "●" }; // as in the other charts
+const TWINS = KINDS.map((kind) => ({ name: kind, look: kind }));
 const HALF = SIZE / 2; // pixels, height and width of an image here
 const NOTE = `Error and loss are means over the last ${WINDOW} batches of ${ROWS}, each measured before the step that learns from it. The two networks see the same batches, and start from the same weights; only branches can be zero, so there the plain network keeps He's.`;
 const TOP = { losses: [0, 1, 2, 3], errors: [0, 0.25, 0.5, 0.75, 1] };
@@ -73,7 +74,7 @@ class Bench {
     this.twins = { plain: new Twin("plain"), residual: new Twin("residual") };
     this.pictures = Array.from({ length: HELD }, (_, i) => {
       const image = images.labels.length - HELD + i;
-      return new Picture(images.pixels.subarray(image * HALF ** 2, (image + 1) * HALF ** 2), images.labels[image], classes);
+      return new Picture(images.pixels.subarray(image * HALF ** 2, (image + 1) * HALF ** 2), images.labels[image], classes, TWINS);
     });
     this.series = { losses: pair(), errors: pair() };
     this.scales = scales();
@@ -260,35 +261,5 @@ class Twin {
     for (const quantity of QUANTITIES) {
       places[quantity].replaceChildren(bars(label[quantity], kind, progress[quantity], scales[quantity], width));
     }
-  }
-}
-
-/** An image kept apart, and what the two take it for. */
-export class Picture {
-  /** @param {Uint8Array} pixels @param {number} label @param {string[]} classes */
-  constructor(pixels, label, classes) {
-    this.label = label;
-    this.classes = classes;
-    const canvas = make("canvas", { width: HALF, height: HALF, role: "img", "aria-label": classes[label] });
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    const image = context.createImageData(HALF, HALF);
-    pixels.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
-    context.putImageData(image, 0, 0);
-    this.said = { plain: make("span"), residual: make("span") };
-    const lines = KINDS.map((kind) => {
-      const mark = make("span", { class: `lab-mark-${kind}`, "aria-hidden": "true" }, MARKS[kind]);
-      return make("span", {}, mark, make("span", { class: "visually-hidden" }, `${kind}:`), " ", this.said[kind]);
-    });
-    this.element = make("li", {}, canvas, make("strong", {}, classes[label]), ...lines);
-  }
-
-  /** @param {import("./worker.js").Progress["answers"][number][]} answers */
-  show(...answers) {
-    KINDS.forEach((kind, i) => {
-      const { best, probability } = answers[i];
-      const right = best === this.label ? " ✓" : "";
-      this.said[kind].textContent = best < 0 ? "?" : `${this.classes[best]} ${percent(probability, 0)}${right}`;
-      this.said[kind].classList.toggle("lab-best", best === this.label);
-    });
   }
 }

@@ -27,7 +27,7 @@ function slide(x, kernel, stride, padding) {
 }
 
 /** @param {number} channels @param {number} kernel @returns {Layer} */
-function conv(channels, kernel, stride = 1, bias = true) {
+export function conv(channels, kernel, stride = 1, bias = true) {
   return (x) => {
     const y = slide(x, kernel, stride, kernel >> 1);
     const weights = x.channels * channels * kernel ** 2;
@@ -44,7 +44,7 @@ function conv(channels, kernel, stride = 1, bias = true) {
 const pool = (kernel, stride, padding) => (x) => slide(x, kernel, stride, padding);
 
 /** @type {Layer} Batch norm: a scale and a shift for every channel. */
-const norm = (x) => ({ ...x, parameters: x.parameters + 2 * x.channels });
+export const norm = (x) => ({ ...x, parameters: x.parameters + 2 * x.channels });
 
 /** @type {Layer} */
 const same = (x) => x;

@@ -1,27 +1,33 @@
-// Take a block out: switches for a network's blocks, and its accuracy without those that are off.
+// Take out, put in: switches for a network's blocks, links or paths, and its accuracy without those that are off.
 
-import { describe, load } from "./models.js";
-import { draw, explain, labelled, make, percent, select, startButton, withRuntime } from "./page.js";
+import { KINDS } from "./cuts.js";
+import { family } from "./families.js";
+import { SIZE, describe, load } from "./models.js";
+import { draw, explain, labelled, make, percent, select, startButton, thumbnail, withRuntime } from "./page.js";
 
-/** @typedef {{network: string, out: string[], right: number}} Result */
+/** @typedef {{network: string, out: string[], answers: number[], right: number}} Result */
+/** @typedef {import("./cuts.js").Kind} Kind */
 /** @typedef {import("./models.js").Contents} Contents */
 /** @typedef {import("./models.js").Network} Network */
 
-/** @param {HTMLElement} place @param {string} first the network at the beginning */
-export function takeOut(place, first = "resnet20") {
+/** @param {HTMLElement} place @param {string} first the network at the beginning @param {keyof typeof KINDS} kind what is taken out */
+export function takeOut(place, first = "resnet20", kind = "blocks") {
   return startButton(place, withRuntime(first), async (onProgress) => {
     const contents = await describe();
     const network = await load(first, onProgress);
-    return new Bench(contents, network).element;
+    return new Bench(contents, network, KINDS[kind]).element;
   });
 }
 
 class Bench {
-  /** @param {Contents} contents @param {Network} network */
-  constructor(contents, network) {
+  /** @param {Contents} contents @param {Network} network @param {Kind} kind */
+  constructor(contents, network, kind) {
     this.contents = contents;
     this.network = network;
-    this.candidates = contents.networks.filter(({ switches }) => switches.length > 0);
+    this.kind = kind;
+    this.candidates = contents.networks.filter(({ switches }) => switches.some((name) => kind.pattern.test(name)));
+    /** @type {string[]} What can be taken out of the network here. */
+    this.parts = [];
     /** @type {Result[]} */
     this.results = [];
     this.working = new AbortController();
@@ -38,18 +44,22 @@ class Bench {
     this.bar = make("progress", { max: 1, value: 0, "aria-label": "images tried" });
     this.each = make("button", { type: "button", onclick: () => this.everyOne() }, "Each alone, in turn");
     this.more = make("button", { type: "button", onclick: () => this.oneMore() }, "One more each time, at random");
+    const { series } = kind;
+    this.telling = series ? [make("button", { type: "button", onclick: () => this.series(series.outs(this.parts)) }, series.title)] : [];
     this.all = make("button", { type: "button", onclick: () => this.putBack() }, "All back in");
     this.stop = make("button", { type: "button", onclick: () => this.giveUp() }, "Stop");
     this.chart = make("div", { class: "lab-chart" });
-    this.list = make("tbody");
+    this.changed = make("div", {});
+    this.rows = make("tbody");
     this.element = make(
       "div",
       { class: "lab-takeout" },
-      make("div", { class: "lab-choices" }, labelled("Network", this.networks)),
+      ...(this.candidates.length > 1 ? [make("div", { class: "lab-choices" }, labelled("Network", this.networks))] : []),
       this.blocks,
-      make("div", { class: "lab-tools" }, this.each, this.more, this.all, this.stop, this.bar),
+      make("div", { class: "lab-tools" }, ...this.telling, this.each, this.more, this.all, this.stop, this.bar),
       this.message,
       this.chart,
+      this.changed,
       make(
         "details",
         {},
@@ -61,7 +71,7 @@ class Bench {
             "table",
             {},
             make("thead", {}, make("tr", {}, ...["network", "taken out", "right"].map((text) => make("th", {}, text)))),
-            this.list,
+            this.rows,
           ),
         ),
       ),
@@ -82,24 +92,12 @@ class Bench {
     }
   }
 
-  /** Switches for the network's blocks, stage by stage. */
+  /** Switches for the network's parts. */
   setUp() {
-    const { blocks, switches } = this.network.description;
-    /** @type {Map<string, HTMLElement[]>} */
-    const stages = new Map();
-    this.boxes = switches.map(() => make("input", { type: "checkbox", checked: true, onchange: () => this.measure() }));
-    for (const block of blocks) {
-      const [stage, i] = block.split(".");
-      const box = this.boxes[switches.indexOf(block)];
-      const fixed = make("input", { type: "checkbox", checked: true, disabled: true });
-      const name = `${stage}, ${Number(i) + 1}`;
-      const title = box ? name : `${name} changes the shape: nothing can stand in for it`;
-      const label = make("label", { title }, box ?? fixed, ` ${Number(i) + 1}`);
-      (box ?? fixed).setAttribute("aria-label", title);
-      stages.set(stage, [...(stages.get(stage) ?? []), label]);
-    }
-    const sets = [...stages].map(([stage, labels]) => make("fieldset", {}, make("legend", {}, stage), ...labels));
-    this.blocks.replaceChildren(...sets);
+    const { description } = this.network;
+    this.parts = description.switches.filter((name) => this.kind.pattern.test(name));
+    this.boxes = this.parts.map(() => make("input", { type: "checkbox", checked: true, onchange: () => this.measure() }));
+    this.blocks.replaceChildren(...this.kind.layout(description, (name) => this.boxes[this.parts.indexOf(name)]));
     this.measure();
   }
 
@@ -114,21 +112,21 @@ class Bench {
     this.measure();
   }
 
-  /** How many images are right without the blocks whose switches are off; an earlier measurement is given up. */
+  /** How many images are right without what is switched off; an earlier measurement is given up. */
   async measure() {
     this.working.abort();
     this.working = new AbortController();
     await this.show(this.working.signal);
   }
 
-  /** Every block alone taken out, one after the other. */
+  /** Every part alone taken out, one after the other. */
   everyOne() {
-    return this.series(this.network.description.switches.map((_, i) => [i]));
+    return this.series(this.parts.map((name) => [name]));
   }
 
-  /** One block more each time, until all are out. */
+  /** One part more each time, until all are out. */
   oneMore() {
-    const order = this.network.description.switches.map((_, i) => i);
+    const order = [...this.parts];
     for (let i = order.length - 1; i > 0; i -= 1) {
       const j = Math.floor(Math.random() * (i + 1));
       [order[i], order[j]] = [order[j], order[i]];
@@ -136,14 +134,14 @@ class Bench {
     return this.series(order.map((_, i) => order.slice(0, i + 1)));
   }
 
-  /** Measurements one after the other. @param {number[][]} outs the switches that are off in each */
+  /** Measurements one after the other. @param {string[][]} outs what is out in each */
   async series(outs) {
     this.working.abort();
     this.working = new AbortController();
     const { signal } = this.working;
     for (const out of outs) {
       if (signal.aborted) return;
-      this.boxes.forEach((box, i) => (box.checked = !out.includes(i)));
+      this.boxes.forEach((box, i) => (box.checked = !out.includes(this.parts[i])));
       await this.show(signal);
     }
   }
@@ -151,48 +149,73 @@ class Bench {
   /** Measure what the switches say, or find it among the results. @param {AbortSignal} signal */
   async show(signal) {
     const { name, title, switches } = this.network.description;
-    const stays = this.boxes.map((box) => box.checked);
-    const out = switches.filter((_, i) => !stays[i]);
-    const without = out.length ? `${title} without ${out.map(readable).join(", ")}` : `${title}, all blocks in`;
+    const out = this.parts.filter((_, i) => !this.boxes[i].checked);
+    const without = out.length ? `${title} without ${this.list(out)}` : `${title}, all ${this.kind.many} in`;
     try {
-      let right = this.results.find((result) => result.network === name && `${result.out}` === `${out}`)?.right;
-      if (right === undefined) {
+      let result = this.found(name, out);
+      if (!result) {
         this.message.textContent = `${without}: …`;
-        right = await this.network.correct(stays, (part) => (this.bar.value = part), signal);
-        this.results.push({ network: name, out, right });
+        const answers = await this.network.answers(switches.map((each) => !out.includes(each)), (part) => (this.bar.value = part), signal);
+        const right = answers.filter((answer, i) => answer === this.contents.labels[i]).length;
+        result = { network: name, out, answers, right };
+        this.results.push(result);
         this.drawResults();
       }
       const total = this.contents.labels.length;
-      this.message.textContent = `${without}: ${right} of ${total} right, ${percent(right / total)}.`;
+      this.message.textContent = `${without}: ${result.right} of ${total} right, ${percent(result.right / total)}.`;
+      this.drawChanged(result, this.found(name, []) ?? result);
     } catch (error) {
       if (!signal.aborted) this.message.textContent = explain(error);
     }
+  }
+
+  /** An earlier result. @param {string} network @param {string[]} out */
+  found(network, out) {
+    return this.results.find((result) => result.network === network && `${result.out}` === `${out}`);
+  }
+
+  /** What is out, as long as one can read it. @param {string[]} out */
+  list(out) {
+    return out.length > 8 ? `${out.length} of ${this.parts.length} ${this.kind.many}` : out.map(this.kind.readable).join(", ");
   }
 
   drawResults() {
     const total = this.contents.labels.length;
     const last = this.results[this.results.length - 1];
     const width = Math.max(280, Math.min(560, this.chart.clientWidth));
-    this.chart.replaceChildren(chart(this.results, this.candidates, total, width));
+    this.chart.replaceChildren(chart(this.results, this.candidates, this.kind, total, width));
     const title = this.candidates.find(({ name }) => name === last.network)?.title ?? "";
-    const cells = [title, last.out.map(readable).join(", ") || "nothing", `${last.right} of ${total}`];
-    this.list.prepend(make("tr", {}, ...cells.map((text) => make("td", {}, text))));
+    const cells = [title, last.out.map(this.kind.readable).join(", ") || "nothing", `${last.right} of ${total}`];
+    this.rows.prepend(make("tr", {}, ...cells.map((text) => make("td", {}, text))));
+  }
+
+  /** The first images that are answered in another way than by the whole network. @param {Result} result @param {Result} whole */
+  drawChanged({ answers }, whole) {
+    const { labels, classes } = this.contents;
+    const changed = labels.map((_, i) => i).filter((i) => answers[i] !== whole.answers[i]);
+    if (!changed.length) return this.changed.replaceChildren();
+    const lost = changed.filter((i) => whole.answers[i] === labels[i]).length;
+    const won = changed.filter((i) => answers[i] === labels[i]).length;
+    const count = `${changed.length} answers have changed: ${lost} that were right, and ${won} are right now.`;
+    const items = changed.slice(0, SHOWN).map((i) => {
+      const picture = thumbnail(this.network.pixels(i), SIZE, classes[labels[i]]);
+      const words = [`${classes[whole.answers[i]]} →`, `${classes[answers[i]]}${answers[i] === labels[i] ? " ✓" : ""}`];
+      return make("li", {}, picture, make("strong", {}, classes[labels[i]]), ...words.map((text) => make("span", {}, text)));
+    });
+    const first = changed.length > SHOWN ? ` The first ${SHOWN}:` : "";
+    this.changed.replaceChildren(make("p", {}, count + first), make("ul", { class: "lab-answers" }, ...items));
   }
 }
 
-/** conv2_x.0 as "conv2_x, 1". @param {string} block */
-function readable(block) {
-  const [stage, i] = block.split(".");
-  return `${stage} ${Number(i) + 1}`;
-}
-
+const SHOWN = 10;
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [300, 50, 12, 30, 44];
 
-/** Accuracy by the number of blocks taken out, a point for each measurement and a line through their means.
- * @param {Result[]} results @param {import("./models.js").Description[]} candidates @param {number} total
+/** Accuracy by the number of parts taken out, a point for each measurement and a line through their means.
+ * @param {Result[]} results @param {import("./models.js").Description[]} candidates @param {Kind} kind @param {number} total
  * @param {number} width */
-function chart(results, candidates, total, width) {
-  const most = Math.max(...candidates.map(({ name, switches }) => (results.some((r) => r.network === name) ? switches.length : 0)));
+function chart(results, candidates, { pattern, many, axis, readable }, total, width) {
+  const shown = candidates.filter(({ name }) => results.some((result) => result.network === name));
+  const most = Math.max(...shown.map(({ switches }) => switches.filter((each) => pattern.test(each)).length));
   /** @param {number} count */
   const x = (count) => LEFT + (count / most) * (width - LEFT - RIGHT);
   /** @param {number} part */
@@ -201,14 +224,13 @@ function chart(results, candidates, total, width) {
     draw("line", { class: "lab-grid", x1: LEFT, x2: width - RIGHT, y1: y(part), y2: y(part) }),
     draw("text", { x: LEFT - 8, y: y(part) + 4, "text-anchor": "end" }, percent(part, 0)),
   ]);
-  const each = most > 10 ? 2 : 1;
+  const each = most > 20 ? 5 : most > 10 ? 2 : 1;
   const ticks = Array.from({ length: Math.floor(most / each) + 1 }, (_, i) => i * each).map((count) =>
     draw("text", { x: x(count), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, String(count)),
   );
   const chance = draw("line", { class: "lab-chance", x1: LEFT, x2: width - RIGHT, y1: y(0.1), y2: y(0.1) });
-  const shown = candidates.filter(({ name }) => results.some((result) => result.network === name));
   const series = shown.flatMap(({ name, title }, i) => {
-    const kind = family(name);
+    const look = family(name);
     const mine = results.filter((result) => result.network === name);
     const counts = [...new Set(mine.map(({ out }) => out.length))].sort((a, b) => a - b);
     const means = counts.map((count) => {
@@ -216,19 +238,19 @@ function chart(results, candidates, total, width) {
       return `${x(count)},${y(rights.reduce((a, b) => a + b) / rights.length / total)}`;
     });
     const points = mine.map(({ out, right }) => {
-      const point = marker(kind, x(out.length), y(right / total));
+      const point = marker(look, x(out.length), y(right / total));
       point.append(draw("title", {}, `${title} without ${out.map(readable).join(", ") || "nothing"}: ${right} of ${total}`));
       return point;
     });
     const at = LEFT + 8 + (i * (width - LEFT)) / 3;
     return [
-      draw("polyline", { class: `lab-${kind} lab-line`, points: means.join(" ") }),
+      draw("polyline", { class: `lab-${look} lab-line`, points: means.join(" ") }),
       ...points,
-      marker(kind, at, 12),
+      marker(look, at, 12),
       draw("text", { x: at + 10, y: 16 }, title),
     ];
   });
-  const heading = `Accuracy on ${total} test images by the number of blocks taken out; a point is a measurement, the line their mean.`;
+  const heading = `Accuracy on ${total} test images by the number of ${many} taken out; a point is a measurement, the line their mean.`;
   const svg = draw(
     "svg",
     { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": heading },
@@ -236,17 +258,10 @@ function chart(results, candidates, total, width) {
     ...ticks,
     chance,
     draw("text", { x: width - RIGHT, y: y(0.1) - 5, "text-anchor": "end" }, "guessing"),
-    draw("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "blocks or layers taken out"),
+    draw("text", { x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, axis),
     ...series,
   );
   return make("figure", {}, svg, make("figcaption", {}, heading));
-}
-
-/** As in the figures: of which family a network is. @param {string} name @returns {keyof typeof SHAPES} */
-function family(name) {
-  if (name.startsWith("plain")) return "plain";
-  if (name.startsWith("googlenet")) return "inception";
-  return name.startsWith("densenet") ? "dense" : "residual";
 }
 
 const SHAPES = {
