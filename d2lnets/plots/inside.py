@@ -23,13 +23,13 @@ def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.
         taken_for: for each image another class to name, the one that a network gave it.
     """
     rows = math.ceil(count / 5)
-    with figure((1.35 if taken_for is None else 1.6) * rows, 5, rows, squeeze=False) as axes:
+    with figure((1.1 if taken_for is None else 1.3) * rows, 5, rows, NARROW, squeeze=False) as axes:
         for axis in axes.flat:
             axis.axis("off")
         for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
             axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
             title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=8)
 
 
 def plot_stages(networks: Mapping[str, Trace]) -> None:
@@ -257,7 +257,7 @@ def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> No
             for row, column in weights.nonzero().tolist():
                 fill = (*to_rgb(color), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
                 axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=fill, ec=color, lw=0.7))
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=8)
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color=GREY, lw=0.5)
 
