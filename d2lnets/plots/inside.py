@@ -75,17 +75,18 @@ def plot_channels(trace: Trace) -> None:
             grown = list(itertools.accumulate(layer.output_shape[0] for layer in stage.inside)) if dense else [0]
             if dense or not kept:
                 ticks.append(len(kept) + (len(grown) - 1) / 2)
-                labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}")
+                labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}" if dense else stage.name)
             kept += [channels] * len(grown)
             added += grown
             axis.text(len(kept) - 1, kept[-1] + added[-1] + 4, kept[-1] + added[-1], ha="center", fontsize=8)
         places = range(len(kept))
         axis.bar(places, kept, color=ORANGE + "88", ec=ORANGE, label="left the stem or a transition")
         axis.bar(places, added, bottom=kept, color=BLUE + "55", ec=BLUE, hatch="///", label="appended by the block")
-        axis.set_xticks(ticks, labels)
+        axis.set_xticks(ticks, labels, fontsize=8)
+        axis.get_xticklabels()[0].set_ha("right")  # the stem has one bar
         axis.grid(False, axis="x")
         axis.set(ylabel="channels", ylim=(0, 1.3 * max(map(sum, zip(kept, added)))))
-        axis.legend(loc="upper left", ncols=2, fontsize=8)
+        axis.legend(loc="upper left", fontsize=8)
 
 
 def plot_memory(layers: Sequence[int], peaks: Mapping[str, Sequence[float]]) -> None:

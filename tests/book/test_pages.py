@@ -82,7 +82,7 @@ def test_on_paper_no_answer_and_no_figure_is_lost(visit):
     lost = visit.evaluate(
         """[...document.querySelectorAll("article :is(svg.whole, pre, details > :not(summary), .predict, .cell)")]
             .filter(e => !e.closest(".lab") && (e.textContent.trim() || e.querySelector("img, svg")))
-            .filter(e => e.getBoundingClientRect().height < 8 || getComputedStyle(e).visibility === "hidden")
+            .filter(e => e.getBoundingClientRect().height < 8 || getComputedStyle(e).animationName !== "none")
             .filter(e => getComputedStyle(e).display !== "inline").map(e => e.outerHTML.slice(0, 100))"""
     )
     theme = visit.evaluate("document.documentElement.dataset.theme")

@@ -147,6 +147,8 @@ def test_channels_are_drawn_as_they_grow_and_are_halved(drawn):
     trace = d2lnets.trace_shapes(d2lnets.densenet(), (1, 96, 96))
     axis = drawn(plots.plot_channels, trace).axes[0]
     assert [text.get_text() for text in axis.texts] == ["64", "192", "96", "224", "112", "240", "120", "248"]
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     kept, added = ([bar.get_height() for bar in bars] for bars in axis.containers)
     assert kept[:6] == [64, 64, 64, 64, 64, 96] and added[:6] == [0, 32, 64, 96, 128, 0]
 
