@@ -70,23 +70,43 @@ def steps(outline):
         yield letters[int(code)], numbers
 
 
-def cover():
-    """An image on the left; residual, Inception and dense blocks; ten classes on the right."""
-    shapes = []
+def picture(name, left, top, side):
+    """The first test image of a class, 14×14, in squares of so many units."""
     test = load_fashion_mnist(SUBSET).test
-    boot = test.images[test.labels == CLASSES.index("Ankle boot")][0, 0].float()
-    boot = boot.reshape(14, 2, 14, 2).mean(dim=(1, 3)) / 255
+    image = test.images[test.labels == CLASSES.index(name)][0, 0].float()
+    image = image.reshape(14, 2, 14, 2).mean(dim=(1, 3)) / 255
+    shapes = []
     for row in range(14):
         for column in range(14):
-            if (ink := boot[row, column].item()) > 0.05:
-                pixel = box(10 + 9 * column, 52 + 9 * row, 8, 8, GREY, 1)
+            if (ink := image[row, column].item()) > 0.05:
+                pixel = box(left + side * column, top + side * row, side - 1, side - 1, GREY, 1)
                 shapes.append(pixel.replace("/>", f' fill-opacity="{0.15 + 0.85 * ink:.2f}"/>'))
+    return shapes
+
+
+def answer(left, top):
+    """A bar for each class, the longest for the boot."""
+    lengths = (4, 7, 3, 5, 3, 12, 4, 15, 5, 62)
+    return [box(left, top + 13 * i, length, 8, GREEN if i == 9 else GREY, 1) for i, length in enumerate(lengths)]
+
+
+def bench():
+    """What the lab's first bench does: a picture, and a line that is drawn on it; what a network makes of it."""
+    return svg(
+        340, 150, "A picture that is drawn on, and the answer of a network",
+        *picture("Ankle boot", 20, 12, 9), line("M34 116 C40 96 44 64 76 52", ORANGE, 6),
+        line("M170 75 H222 M212 66 L222 75 L212 84", GREY), *answer(250, 12),
+    )  # fmt: skip
+
+
+def cover():
+    """An image on the left; residual, Inception and dense blocks; ten classes on the right."""
+    shapes = picture("Ankle boot", 10, 52, 9)
     for y in (55, 115, 175):
         shapes.append(line(f"M150 115 C175 115 165 {y} 190 {y}", GREY))
         shapes.append(line(f"M560 {y} C585 {y} 575 115 600 115", GREY))
     shapes += residual_row(55) + inception_row(115) + dense_row(175)
-    for i, length in enumerate((4, 7, 3, 5, 3, 12, 4, 15, 5, 62)):
-        shapes.append(box(612, 52 + 13 * i, length, 8, GREEN if i == 9 else GREY, 1))
+    shapes += answer(612, 52)
     return svg(
         700, 230, "An image on its way through residual, Inception and dense blocks to ten class probabilities", *shapes
     )
@@ -171,8 +191,6 @@ def thumbnails():
                       (line(f"M{x} 28 V50", GREY), box(x - 12, 8, 24, 22, BLUE)))]),
         "later_blocks": ("Steps", [box(10 + 21 * i, 64 - h, 17, h, ORANGE if i == 2 else BLUE)
                          for i, h in enumerate((18, 32, 26, 44, 54))]),
-        "lab": ("A pencil on a grid", [box(14 + 12 * i, 6 + 12 * j, 10, 10, GREY if (i + j) % 3 else GREEN)
-                for i in range(8) for j in range(5)]),
     }  # fmt: skip
     four = [line(f"M8 36 C26 36 20 {y} 38 {y} H82 C100 {y} 94 36 112 36", BLUE, 2.5) for y in (9, 27, 45, 63)]
     four += [
@@ -202,7 +220,7 @@ if __name__ == "__main__":
     (STATIC / "palette.css").write_text(palette(), encoding="utf-8")
     for name, drawing in thumbnails().items():
         (STATIC / f"idea-{name}.svg").write_text(drawing, encoding="utf-8")
-    for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover())):
+    for name, drawing in (("favicon", favicon()), ("logo", logo()), ("cover", cover()), ("bench", bench())):
         (STATIC / f"{name}.svg").write_text(drawing, encoding="utf-8")
     if "--social" in sys.argv:
         photograph(social(), STATIC / "social.png")

@@ -15,6 +15,7 @@ GITHUB = re.compile(
 COLAB = "https://colab.research.google.com"
 LICENCES = 'Text and figures: <a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>. Code: MIT licence.'
 PLACE = "% Run in Colab"  # where the front page gets its button
+CLONE = re.compile(r"(git clone )<this repository>( .*\n)")
 BUTTON = """:::{grid-item}
 ```{button-link} %s
 :color: primary
@@ -74,11 +75,13 @@ def add_buttons(app, config):
 
 
 def on_the_front_page(app, docname, source):
-    """The button that opens the first chapter in Colab."""
-    if docname != app.config.root_doc or PLACE not in source[0]:
+    """The button that opens the first chapter in Colab; and where the book comes from, if that is known."""
+    if docname != app.config.root_doc:
         return
     options = app.config.html_theme_options
-    if options.get("launch_buttons", {}).get("colab_url"):
+    known = options.get("launch_buttons", {}).get("colab_url")
+    source[0] = CLONE.sub(rf"\g<1>{options['repository_url']}\2" if known else "", source[0])
+    if known:
         repository = options["repository_url"].removeprefix("https://")
         where = f"{COLAB}/{repository.replace('github.com', 'github', 1)}/blob/{options['repository_branch']}"
         source[0] = source[0].replace(PLACE, BUTTON % f"{where}/book/function_classes.ipynb")

@@ -47,13 +47,18 @@ def inline(svg, number, image):
     size = f'viewBox="0 0 {width} {height}" style="max-width: {1.65 * float(width):.0f}px"'
     whole = f'<svg class="whole" {size} {label}>{group}</svg>'
     stack = "".join(
-        f'<svg viewBox="{" ".join(map(str, panel))}" style="max-width: {1.6 * panel[2]:.0f}px" aria-hidden="true">'
+        f'<svg viewBox="{" ".join(map(str, panel))}" style="flex-basis: {beside(panel[2])}px" aria-hidden="true">'
         f'<use href="#f{number}"/></svg>'
         for panel in panels
     )
     how = " stacks" if stack else " scrolls" if float(width) > 320 else ""  # where the page is narrow
     focus = ' tabindex="0"' if how == " scrolls" else ""  # to scroll by keyboard
     return f'<div class="vector{how}"{focus}>{whole}{stack and f"<div>{stack}</div>"}</div>'
+
+
+def beside(points):
+    """The width of a panel on a phone, in pixels: two that are narrow stand side by side."""
+    return round(min(1.35 * points, 172) if points < 135 else 1.6 * points)
 
 
 def inline_all(app, pagename, templatename, context, doctree):

@@ -95,7 +95,7 @@ def draw_inception() -> None:
         (32, [("3×3 max-pool\nstride 1", 2.0), ("1×1 conv\n192 → 32", 2.0)]),
     ]
     total, left = sum(width for width, _ in paths), -1.0
-    with figure(3.7, width=WIDTH) as axis:
+    with figure(3.7) as axis:
         axis.set(xlim=(-1.1, 7.9), ylim=(-0.95, 5.3))
         axis.axis("off")
         axis.text(3.55, 5.05, "x, 192 channels", va="center", fontsize=8)

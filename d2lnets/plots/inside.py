@@ -23,13 +23,13 @@ def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.
         taken_for: for each image another class to name, the one that a network gave it.
     """
     rows = math.ceil(count / 5)
-    with figure((1.35 if taken_for is None else 1.6) * rows, 5, rows, squeeze=False) as axes:
+    with figure((1.1 if taken_for is None else 1.3) * rows, 5, rows, NARROW, squeeze=False) as axes:
         for axis in axes.flat:
             axis.axis("off")
         for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
             axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
             title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=8)
 
 
 def plot_stages(networks: Mapping[str, Trace]) -> None:
@@ -75,17 +75,18 @@ def plot_channels(trace: Trace) -> None:
             grown = list(itertools.accumulate(layer.output_shape[0] for layer in stage.inside)) if dense else [0]
             if dense or not kept:
                 ticks.append(len(kept) + (len(grown) - 1) / 2)
-                labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}")
+                labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}" if dense else stage.name)
             kept += [channels] * len(grown)
             added += grown
             axis.text(len(kept) - 1, kept[-1] + added[-1] + 4, kept[-1] + added[-1], ha="center", fontsize=8)
         places = range(len(kept))
         axis.bar(places, kept, color=ORANGE + "88", ec=ORANGE, label="left the stem or a transition")
         axis.bar(places, added, bottom=kept, color=BLUE + "55", ec=BLUE, hatch="///", label="appended by the block")
-        axis.set_xticks(ticks, labels)
+        axis.set_xticks(ticks, labels, fontsize=8)
+        axis.get_xticklabels()[0].set_ha("right")  # the stem has one bar
         axis.grid(False, axis="x")
         axis.set(ylabel="channels", ylim=(0, 1.3 * max(map(sum, zip(kept, added)))))
-        axis.legend(loc="upper left", ncols=2, fontsize=8)
+        axis.legend(loc="upper left", fontsize=8)
 
 
 def plot_memory(layers: Sequence[int], peaks: Mapping[str, Sequence[float]]) -> None:
@@ -257,7 +258,7 @@ def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> No
             for row, column in weights.nonzero().tolist():
                 fill = (*to_rgb(color), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
                 axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=fill, ec=color, lw=0.7))
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=8)
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.spines[:].set(visible=True, color=GREY, lw=0.5)
 

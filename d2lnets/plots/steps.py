@@ -8,32 +8,35 @@ from matplotlib.patches import Rectangle
 from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, figure, looks
 from d2lnets.training.bench import Span
 
+MARKS = (("o", "empty"), ("s", "full"), ("^", "empty"), ("D", "full"))
+
 
 def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a second") -> None:
     """A row for each name, and in it a mark for each of a few ways: on a logarithmic axis, if there is more than one.
 
     Args:
-        rows: for each name the number that each way reaches; all have the same ways.
+        rows: for each name the number that each of up to four ways reaches; not every row needs all ways.
     """
-    ways = list(next(iter(rows.values())))
-    fills = [False, True][-len(ways) :]
-    with figure(0.9 + 0.26 * len(rows)) as axis:
+    ways = list(dict.fromkeys(way for reached in rows.values() for way in reached))
+    marks = dict(zip(ways, (("s", "full"),) if len(ways) == 1 else MARKS, strict=False))
+    with figure(0.9 + 0.26 * len(rows) + 0.2 * (len(ways) > 2)) as axis:
         for place, (name, reached) in enumerate(rows.items()):
             color = looks([name])[name].color if any(family in name for family in FAMILIES) else BLUE
             start = min(reached.values()) if len(ways) > 1 else 0
             axis.plot([start, max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
-            for way, mark, filled in zip(ways, "os", fills):
-                axis.plot(reached[way], place, mark, mec=color, mfc=color if filled else "white", ms=6)
+            for way, value in reached.items():
+                mark, fill = marks[way]
+                axis.plot(value, place, mark, mec=color, mfc=color if fill == "full" else "white", ms=6)
         axis.set_yticks(range(len(rows)), rows)
         axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         if len(ways) > 1:
             axis.set_xscale("log")
-            for way, mark, filled in zip(ways, "os", fills):
-                axis.plot([], [], mark, mec=GREY, mfc=GREY if filled else "white", ms=6, label=way)
-            axis.figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8)
+            for way, (mark, fill) in marks.items():
+                axis.plot([], [], mark, mec=GREY, mfc=GREY if fill == "full" else "white", ms=6, label=way)
+            axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         else:
             axis.set_xlim(0, None)
-        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
 
 def plot_gaps(gaps: Sequence[float], label: str = "gap between the losses, nats") -> None:

@@ -62,6 +62,35 @@ def test_figures_have_alternative_text_and_load(visit):
         assert images
 
 
+def test_a_chapter_has_a_figure_on_its_first_screen(visit):
+    """Begun well within that of a laptop; whole within the first two of a phone."""
+    if not (ROOT / f"{page_of(visit)}.ipynb").exists() or "exercises" in visit.url:
+        return
+    top, bottom = visit.evaluate(
+        """() => [...document.querySelectorAll("main .vector svg")].map(e => e.getBoundingClientRect())
+            .filter(box => box.height > 40).map(box => [box.top + scrollY, box.bottom + scrollY])[0]"""
+    )
+    width, height = visit.viewport_size.values()
+    assert bottom <= 2 * height if width < 600 else top <= 0.6 * height
+
+
+def test_on_paper_no_answer_and_no_figure_is_lost(visit):
+    if visit.viewport_size["width"] < 600:
+        return
+    visit.emulate_media(media="print")
+    visit.evaluate("dispatchEvent(new Event('beforeprint'))")
+    lost = visit.evaluate(
+        """[...document.querySelectorAll("article :is(svg.whole, pre, details > :not(summary), .predict, .cell)")]
+            .filter(e => !e.closest(".lab") && (e.textContent.trim() || e.querySelector("img, svg")))
+            .filter(e => e.getBoundingClientRect().height < 8 || getComputedStyle(e).animationName !== "none")
+            .filter(e => getComputedStyle(e).display !== "inline").map(e => e.outerHTML.slice(0, 100))"""
+    )
+    theme = visit.evaluate("document.documentElement.dataset.theme")
+    visit.evaluate("dispatchEvent(new Event('afterprint'))")
+    visit.emulate_media(media="screen")
+    assert lost == [] and theme == "light"
+
+
 def test_axe_finds_nothing_folded_or_open(visit):
     """What is seen folded is seen open too; in the dark only the colours are others."""
     visit.add_style_tag(content="* { animation: none !important; transition: none !important }")

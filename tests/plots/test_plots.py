@@ -147,6 +147,8 @@ def test_channels_are_drawn_as_they_grow_and_are_halved(drawn):
     trace = d2lnets.trace_shapes(d2lnets.densenet(), (1, 96, 96))
     axis = drawn(plots.plot_channels, trace).axes[0]
     assert [text.get_text() for text in axis.texts] == ["64", "192", "96", "224", "112", "240", "120", "248"]
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     kept, added = ([bar.get_height() for bar in bars] for bars in axis.containers)
     assert kept[:6] == [64, 64, 64, 64, 64, 96] and added[:6] == [0, 32, 64, 96, 128, 0]
 
@@ -280,7 +282,7 @@ def test_removals_have_a_bar_for_each_missing_block(drawn):
 def test_the_drawings_of_the_book_are_what_their_code_draws():
     import draw
 
-    for name in ("favicon", "logo", "cover"):
+    for name in ("favicon", "logo", "cover", "bench"):
         assert (draw.STATIC / f"{name}.svg").read_text(encoding="utf-8") == getattr(draw, name)()
     for name, drawing in draw.thumbnails().items():
         assert (draw.STATIC / f"idea-{name}.svg").read_text(encoding="utf-8") == drawing
@@ -417,6 +419,18 @@ def test_speeds_have_a_row_for_each_name_and_a_mark_for_each_way(drawn):
     assert [text.get_text() for text in figure.legends[0].texts] == ["slow", "fast"] and axis.get_xscale() == "log"
     (axis,) = drawn(plots.plot_speeds, {"mine": {"here": 5.0}}).axes
     assert axis.get_xscale() == "linear" and axis.get_xlim()[0] == 0
+    figure = drawn(plots.plot_speeds, {"a": {"x": 1.0, "y": 0.02, "z": 3.0}, "b": {"z": 4.0, "w": 5.0}})
+    (axis,) = figure.axes
+    assert [text.get_text() for text in figure.legends[0].texts] == ["x", "y", "z", "w"]
+    marks = {line.get_marker() for line in axis.lines if len(line.get_xdata()) == 1}
+    assert len(marks) == 4 and "0.01" in [label.get_text() for label in axis.get_xticklabels()]
+
+
+def test_the_label_of_named_rows_is_inside(drawn):
+    rows = {"a network with a long name": paired([3, 1, 2], [1, 2, 3])}
+    figure = drawn(plots.plot_differences, rows, "difference of test accuracy, points")
+    box = figure.axes[0].xaxis.label.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
 def test_a_trace_has_parts_above_their_operations(drawn):

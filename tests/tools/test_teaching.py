@@ -151,7 +151,8 @@ def build(folder, **environment):
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters:\n  - file: book/one\n", encoding="utf-8"
     )
-    front = "# Title\n\n::::{grid} auto\n\n% Run in Colab\n::::\n"
+    front = "# Title\n\n::::{grid} auto\n\n% Run in Colab\n::::\n\n"
+    front += "```bash\ngit clone <this repository> d2lnets-book && cd d2lnets-book\nmake book\n```\n"
     (folder / "book" / "index.md").write_text(front, encoding="utf-8")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
     nbformat.write(notebook, folder / "book" / "one.ipynb")
@@ -180,6 +181,7 @@ def test_buttons_follow_the_git_remote_and_the_environment(tmp_path):
     first_chapter = COLAB.format("teacher/course", "spring").replace("one.ipynb", "function_classes.ipynb")
     assert re.search(rf'<a [^>]*href="{re.escape(first_chapter)}"[^>]*>[^<]*(<span>)?Run in Colab', front)
     assert all('<a href="https://github.com/teacher/course">Source</a>' in each for each in (page, front))
+    assert "git clone https://github.com/teacher/course d2lnets-book" in re.sub("<[^>]+>", "", front)
 
 
 def test_a_book_without_buttons_is_built_and_says_why(tmp_path):
@@ -188,7 +190,8 @@ def test_a_book_without_buttons_is_built_and_says_why(tmp_path):
     page, said = build(tmp_path, **ANOTHER_OWNER)
     assert "colab.research" not in page and "one.ipynb" in page  # the download
     assert "CC BY 4.0" in page and ">Source</a>" not in page
-    assert "Run in Colab" not in (tmp_path / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
+    front = (tmp_path / "_build" / "html" / "book" / "index.html").read_text(encoding="utf-8")
+    assert "Run in Colab" not in front and "clone" not in front and "make" in front
     assert re.search(r"No Colab buttons: git says: .*dubious ownership.*safe\.directory.* set BOOK_REPO_URL=", said)
 
 
