@@ -15,10 +15,12 @@ import secrets
 import symtable
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import nbformat
-from student_edition import BOOK, chapters
+import student_edition
+from student_edition import BOOK
 
 TOOLS = Path(__file__).parent.parent
 CHECK = re.compile(r"checks\.check_\w+\((?:.*, )?(\w+)\)")
@@ -39,6 +41,10 @@ WORDS = "*Your answer to exercise {number}, in words, in place of this line.*"
 CARD = "*Your choice, and why, in place of this line.*"
 
 
+chapters = cache(student_edition.chapters)  # nothing here changes them
+
+
+@cache
 def exercises():
     """For each chapter its exercises: by number the notebook's name, the cells by kind, and the name to be written."""
     found = {}
@@ -135,9 +141,9 @@ def assignment_notebook(wanted, secret):
     for name in dict.fromkeys(each["notebook"] for each in chosen.values()):
         for cell in needed(book[name], [each for each in chosen.values() if each["notebook"] == name]):
             if cell.source not in seen:
-                cell.id = cell.id if cell.id not in {each.id for each in cells} else f"{cell.id}-more"
-                cell.outputs, cell.execution_count = [], None
-                cells.append(cell)
+                more = "-more" if cell.id in {each.id for each in cells} else ""
+                blank = {"id": f"{cell.id}{more}", "outputs": [], "execution_count": None}
+                cells.append(nbformat.from_dict(cell | blank))
                 seen.add(cell.source)
     for card in wanted.get("cards", []):
         question = next((cell for cell in main.cells if cell.id == card and "**Predict.**" in cell.source), None)

@@ -33,7 +33,7 @@ PLATFORMS = (  # how learning platforms name what they pack: the student, and th
 )
 
 
-def unpack(folder, into):
+def unpack(folder):
     """Every notebook below a folder and in its .zip files, (name, content, time), and why others are passed over."""
     found, passed_over = [], {}
 
@@ -218,7 +218,7 @@ def main():
     course = Path(os.path.expanduser(args.course)).resolve() if args.course else folder / ".course"
     if args.course and not (course / "gradebook.db").exists():
         sys.exit(f"check-submissions: {course} is no course; make one: make course DIR={args.course}")
-    files, passed_over = unpack(folder, course)
+    files, passed_over = unpack(folder)
     for name, why in passed_over.items():
         print(f"passed over: {name}: {why}")
     if not files:
