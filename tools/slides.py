@@ -56,7 +56,8 @@ def cited(keys):
 
 def plain(text):
     """MyST's roles, formulas and links as nbconvert understands them."""
-    text = re.sub(r"```{math}\n(?::label:.*\n)?\n?(.*?)\n```", r"$$\n\1\n$$", text, flags=re.DOTALL)
+    formula = re.compile(r"```{math}\n(?::label:.*\n)?\n?(.*?)\n```", re.DOTALL)
+    text = formula.sub(lambda found: f"$$ {' '.join(found[1].split())} $$", text)
     text = re.sub(r"{cite}`([^`]+)`", lambda found: cited(found[1]), text)
     text = re.sub(r"{numref}`[^`]+`", "the figure", text)
     text = re.sub(r"{eq}`[^`]+`", "the formula", text)
@@ -69,59 +70,60 @@ def _linked(found):
 
 
 def shown(text, name):
-    """What of a text goes on a slide: heading, the first sentence after it, formulas, lists, tables, benches."""
-    text = BENCH.sub(lambda it: f"- [Open the bench *{it[1]}* in the book](../html/book/{name}.html)", text)
-    parts = [part for part in text.split("\n\n") if part.strip()]
-    kept = []
-    for part in parts:
-        if part.startswith(("#", "$$", "- ", "1. ", "| ")):
-            kept.append(part)
-        elif kept and kept[-1].startswith("#"):
-            kept.append(part.partition("\n")[0])
-    return "\n\n".join(kept)
+    """What of a text goes on slides: a heading and the first sentence after it; formulas, lists, tables and benches."""
+    text = BENCH.sub(lambda it: f"\n\n- [Open the bench *{it[1]}* in the book](../html/book/{name}.html)", text)
+    kept, lead = [[]], ""
+    for part in filter(None, map(str.strip, text.split("\n\n"))):
+        if part.startswith("#"):
+            kept.append([part])
+        elif part.startswith(("$$", "- ", "1. ", "| ")):
+            kept[-1] += [lead, part] if lead and lead not in kept[-1] else [part]
+            lead = ""
+            continue
+        elif kept[-1] and kept[-1][-1].startswith("#"):
+            kept[-1].append(part.partition("\n")[0])
+        lead = part.rpartition("\n")[2]
+    return ["\n\n".join(each) for each in kept if each]
 
 
 def slides(notebook, name):
     """The cells of a chapter as those of its slides."""
-    made, section = [], ""
+    made, section, answering = [], "", False
 
-    def add(cell, kind, text=None):
-        new = nbformat.from_dict(cell)
-        new.metadata = nbformat.from_dict({"slideshow": {"slide_type": kind}, "tags": []})
-        if text is not None:
-            new = nbformat.v4.new_markdown_cell(text, metadata=new.metadata)
-        made.append(new)
-        return new
+    def add(kind, text):
+        made.append(nbformat.v4.new_markdown_cell(text, metadata={"slideshow": {"slide_type": kind}}))
 
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        below = "subslide" if "answer" in tags else "slide"
+        tags = set(cell.metadata.get("tags", []))
         if cell.id == "exercises-text":
             break
+        if not (answering := answering and "answer" in tags) and "answer" in tags:
+            add("subslide", "### Answer")
+            answering = True
         if cell.cell_type == "markdown":
             text = plain(cell.source)
-            if heading := re.search(r"^## (.+)", text, re.MULTILINE):
-                section = heading[1]
+            section = next(reversed(re.findall(r"^## (.+)", text, re.MULTILINE)), section)
             if text.startswith(CARD):
-                add(cell, "slide", text.replace(CARD, "## Predict\n\n", 1))
+                add("slide", text.replace(CARD, "## Predict\n\n", 1))
             elif answer := ANSWER.fullmatch(text):
-                add(cell, "subslide", f"### Answer\n\n{answer[1]}")
-            elif cell.id == "title-text":
-                add(cell, "slide", text)
+                add("-", answer[1])
             else:
-                if on := shown(text, name):
-                    add(cell, below, on)
-                add(cell, "notes", text)
-        elif cell.outputs and not {"remove-cell", "hide-cell"} & set(tags):
+                for each in [text] if cell.id == "title-text" else shown(text, name):
+                    add("-" if answering else "slide", each)
+                add("notes", text)
+        elif cell.outputs and not tags & {"remove-cell", "hide-cell"} and not cell.id.endswith("-claim"):
             picture = any("image/svg+xml" in output.get("data", {}) for output in cell.outputs)
-            if picture or section:
-                add(cell, below, f"### {section}" if section and below == "slide" else "")
-            shows = add(cell, "-" if picture or section else below)
-            if picture or "answer" in tags or "hide-input" in tags:
-                shows.metadata.tags = ["output-only"]
+            if not answering:
+                add("slide", f"### {section or title(notebook)}")
+            only = ["output-only"] if picture or tags & {"answer", "hide-input"} else []
+            made.append(cell | {"metadata": {"slideshow": {"slide_type": "-"}, "tags": only}})
             if caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
-                add(cell, "-", f"*{plain(' '.join(caption.split()))}*")
-    return nbformat.v4.new_notebook(cells=made, metadata=notebook.metadata | {"title": title(notebook)})
+                add("-", f"*{plain(' '.join(caption.split()))}*")
+            if picture:
+                answering = False  # what follows has a slide of its own
+    return nbformat.from_dict(
+        {"cells": made, "metadata": notebook.metadata | {"title": title(notebook)}, "nbformat": 4, "nbformat_minor": 5}
+    )
 
 
 def title(notebook):

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
+from nbgrader.plugins.zipcollect import FileNameCollectorPlugin
 from tqdm import tqdm
 
 from course import book, grading, results, sandbox
@@ -81,6 +82,27 @@ def student_of(name):
             said = match.groupdict()
             return said["student"], int(said.get("number") or 0)
     return parts, 0
+
+
+class Platforms(FileNameCollectorPlugin):
+    """For ``nbgrader zip_collect``: whose a file of a learning platform's archive is, which notebook, and from when."""
+
+    def _match(self, filename):
+        place = Path(filename)
+        extracted = next(each for each in place.parents if each.name == "extracted")
+        course, inner = extracted.parents[2], place.relative_to(extracted)
+        student, attempt = student_of(inner.as_posix())
+        try:  # nbgrader unpacks without times
+            with zipfile.ZipFile(extracted.parent / "archive" / f"{inner.parts[0]}.zip") as archive:
+                stamp = datetime(*archive.getinfo("/".join(inner.parts[1:])).date_time)
+        except (OSError, KeyError):  # no archive, or one in another
+            stamp = datetime.fromtimestamp(place.stat().st_mtime)
+        notebooks = [path.stem for path in course.glob("release/*/*.ipynb")]
+        return {
+            "student_id": roster(course).get(letters(student)) or slug(student),
+            "file_id": next((each for each in notebooks if each in place.stem), place.stem),
+            "timestamp": f"{stamp:%Y-%m-%d %H:%M:%S}.{min(attempt, 999_999):06}",  # of equal times the later attempt
+        }
 
 
 def letters(name):
