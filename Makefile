@@ -72,6 +72,9 @@ grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, 
 gradescope: $(NBGRADER)  ## write the autograder of exercises for Gradescope into DIR: ASSIGN=residual_block:1,2,7
 	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" --write "$(ASSIGN)"
 
+slides: $(READY) $(NODE)  ## make slides from CHAPTER=function_classes
+	$(BIN)/python tools/slides.py $(CHAPTER)
+
 lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url \

@@ -37,7 +37,7 @@ MathJax = {
 {%- block footer_js -%}
 <script src="reveal/dist/reveal.js"></script>
 <script src="reveal/plugin/notes/notes.js"></script>
-<script type="module" src="slides.js"></script>
+<script src="slides.js"></script>
 {%- endblock -%}
 """
 
@@ -56,7 +56,7 @@ def cited(keys):
 
 def plain(text):
     """MyST's roles, formulas and links as nbconvert understands them."""
-    formula = re.compile(r"```{math}\n(?::label:.*\n)?\n?(.*?)\n```", re.DOTALL)
+    formula = re.compile(r"```{math}\n(?::label:[^\n]*\n)?\n?(.*?)\n```", re.DOTALL)
     text = formula.sub(lambda found: f"$$ {' '.join(found[1].split())} $$", text)
     text = re.sub(r"{cite}`([^`]+)`", lambda found: cited(found[1]), text)
     text = re.sub(r"{numref}`[^`]+`", "the figure", text)
@@ -118,9 +118,9 @@ def slides(notebook, name):
             only = ["output-only"] if picture or tags & {"answer", "hide-input"} else []
             made.append(cell | {"metadata": {"slideshow": {"slide_type": "-"}, "tags": only}})
             if caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
-                add("-", f"*{plain(' '.join(caption.split()))}*")
-            if picture:
-                answering = False  # what follows has a slide of its own
+                add("-", f"<small>{plain(' '.join(caption.split()))}</small>")
+            printed = sum(output.get("text", "").count("\n") for output in cell.outputs)
+            answering = answering and not picture and printed < 7  # else what follows has a slide of its own
     return nbformat.from_dict(
         {"cells": made, "metadata": notebook.metadata | {"title": title(notebook)}, "nbformat": 4, "nbformat_minor": 5}
     )

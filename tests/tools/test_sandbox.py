@@ -231,6 +231,15 @@ def test_without_bubblewrap_nothing_runs_unless_the_teacher_says_so(monkeypatch,
     monkeypatch.setattr(sandbox, "_unprotected", sandbox._unprotected.__wrapped__)
     with pytest.raises(SystemExit, match=r"apt-get install bubblewrap.*UNSAFE=1"):
         sandbox.command(None)
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2; exit 1", encoding="utf-8")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(refusing))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    with pytest.raises(SystemExit, match=r"No permissions.*user namespaces, which this system refuses"):
+        sandbox.command(None)
+    monkeypatch.undo()
     monkeypatch.setenv("UNSAFE", "1")
     assert sandbox.command(None) == [sys.executable, str(sandbox.WORKER)]
     (tmp_path / "draw.py").write_text("mine = 1", encoding="utf-8")

@@ -34,6 +34,11 @@ MISSING = (
     "a container (the page For teachers has the command). UNSAFE=1 runs it with your rights."
 )
 
+NAMESPACES = (
+    ": whoever is not root needs user namespaces, which this system refuses. The administrator can allow them "
+    "(sysctl kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or grade"
+)
+
 
 def unsafe():
     """Whether the teacher does without bubblewrap; exits where there is none and nobody said so.
@@ -55,7 +60,9 @@ def _unprotected():
     tried = subprocess.run(
         ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "true"], capture_output=True, encoding="utf-8"
     )
-    return "" if tried.returncode == 0 else f"bubblewrap does not run here ({tried.stderr.strip()})"
+    if tried.returncode == 0:
+        return ""
+    return f"bubblewrap does not run here ({tried.stderr.strip()}){NAMESPACES if os.getuid() else ''}"
 
 
 def command(files):
