@@ -11,9 +11,10 @@ window.addEventListener("load", async () => {
   for (const slide of Reveal.getSlides()) {
     const hidden = [slide, slide.parentElement].map((each) => [each, each.style.cssText]);
     for (const [each] of hidden) each.style.setProperty("display", "block", "important");
-    const higher = slide.scrollHeight / (height - 20);
-    for (const [each, css] of hidden) each.style.cssText = css;
-    if (higher > 1) slide.style.zoom = 1 / higher;
+    for (let zoom = 1; slide.scrollHeight * zoom > height - 20 && zoom > 0.4; zoom -= 0.04) {
+      slide.style.zoom = zoom - 0.04; // lines get longer too
+    }
+    for (const [each, css] of hidden) each.style.cssText = `${css}; zoom: ${each.style.zoom || 1}`;
   }
   Reveal.layout();
 });
