@@ -85,6 +85,7 @@ def rows(folder):
 def test_every_file_has_a_row_or_a_reason(folder, rows):
     ada = rows["week 1.zip/inner.zip/Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB"]
     assert ada["resnet18 1"] == ada["resnet18 2"] == "passed" and (ada["passed"], ada["of"]) == ("2", "3")
+    assert "it changed" not in ada["remarks"]
     assert ada["residual_block 2"].startswith("For (9, 2, 4): 1 is too large")
     other = rows["'=1+\ufffd.ipynb.txt"]
     assert other["resnet18 1"] == "passed" and "ValueError: <script>" in other["resnet18 2"]
