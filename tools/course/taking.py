@@ -143,13 +143,12 @@ def chapters_of(notebook):
     """The exercises that a notebook has: by chapter their numbers."""
     sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     every = {word for source in sources for word in re.findall(r"\w+", source)}
-    ids = {cell.get("id") for cell in notebook["cells"]}
     found = {}
     for chapter, wanted in book.exercises().items():
-        numbers = [n for n, each in wanted.items() if each["name"] in every and each["name"] not in ("solution",)]
+        numbers = [n for n, each in wanted.items() if each["name"] in every]
         if numbers:
             found[chapter] = numbers
-    return found if found or not ids else {}
+    return found
 
 
 def plan(folder, course, files):
