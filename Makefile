@@ -1,5 +1,5 @@
 # The commands of the README. Each first makes .venv, if it is missing, older than the requirements, or of another PYTHON.
-.PHONY: book test browsers check lab refresh runs gpu bench fork student-edition course check-submissions grades lock colab
+.PHONY: book test browsers check lab refresh runs gpu bench fork student-edition course check-submissions grades gradescope slides lock colab
 
 # By default the Python that .venv was made with
 PYTHON ?= $(or $(realpath .venv/bin/python),python3)
@@ -68,6 +68,12 @@ check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, 
 
 grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, into the course in DIR
 	PYTHONPATH=tools $(BIN)/python -m course.exports "$(or $(DIR),term)"
+
+gradescope: $(NBGRADER)  ## write the autograder of exercises for Gradescope into DIR: ASSIGN=residual_block:1,2,7
+	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" --write "$(ASSIGN)"
+
+slides: $(READY) $(NODE)  ## make slides from CHAPTER=function_classes
+	$(BIN)/python tools/slides.py $(CHAPTER)
 
 lock: $(READY)  ## write the versions that CI installs on a push: the newest, by uv
 	$(BIN)/python -m pip install --quiet uv

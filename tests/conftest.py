@@ -9,7 +9,7 @@ FIRST = (  # the longest; and what waits more than it computes before all
 )  # fmt: skip
 SLOW = (  # they train, start processes, or load other libraries' networks: `make check` leaves them to `make test`
     "tests/training/", "test_export", "test_torchvision", "test_keras", "test_command", "test_teaching", "test_sources",
-    "test_sandbox", "test_taking", "test_course",
+    "test_sandbox", "test_taking", "test_course", "test_slides",
     "test_two_processes_at_once", "test_a_killed_download", "test_checkpointing_needs_less_memory",
     "test_figures_exports_and_records", "test_a_run_is_recorded_once",
 )  # fmt: skip

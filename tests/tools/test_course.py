@@ -5,6 +5,7 @@ import csv
 import re
 import sys
 import tomllib
+import zipfile
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -131,6 +132,35 @@ def test_grades_for_moodle_and_canvas(term, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["grades", str(tmp_path)])
     with pytest.raises(SystemExit, match="is no course; name one: make grades DIR=term"):
         exports.main()
+
+
+def test_zip_collect_takes_the_archives_of_platforms(term, monkeypatch):
+    """Nbgrader's own command: by the roster, the last of several attempts, each with the time it has in its archive."""
+    from nbgrader.apps import ZipCollectApp
+
+    archives = {
+        "CS1-week1": ["Ada Łoś_123_assignsubmission_file_/residual_block.ipynb"],  # Moodle
+        "submissions": ["bobb_LATE_7_9_residual_block-1.ipynb", "bobb_LATE_7_9_residual_block-2.ipynb"],  # Canvas
+        "week1-submissions": ["octo-cat/residual_block.ipynb"],  # GitHub Classroom
+    }
+    folder = term / "downloaded" / "week1" / "archive"
+    folder.mkdir(parents=True)
+    for archive, names in archives.items():
+        with zipfile.ZipFile(folder / f"{archive}.zip", "w") as file:
+            for name in names:
+                file.writestr(zipfile.ZipInfo(name, (2031, 5, 6, 7, 8, 10)), name)
+    monkeypatch.chdir(term)
+    app = ZipCollectApp()
+    app.initialize(["week1", "--log-level=ERROR"])
+    app.start()
+    taken = {path.parents[1].name: path.read_text(encoding="utf-8") for path in term.glob("submitted/*/week1/*.ipynb")}
+    assert taken == {
+        "ada": archives["CS1-week1"][0],
+        "bobb": archives["submissions"][1],
+        "octo-cat": archives["week1-submissions"][0],
+    }
+    times = [path.read_text(encoding="utf-8") for path in term.glob("submitted/*/week1/timestamp.txt")]
+    assert len(times) == 3 and all(each.startswith("2031-05-06 07:08:10") for each in times)
 
 
 @pytest.mark.parametrize("late, days, taken", [(0.1, 0.2, 0.8), (0.1, 2.5, 2.4), (0.5, 9, 8), (0, 9, 0)])

@@ -37,14 +37,6 @@ def bubblewrap():
         lacking("bubblewrap", "apt-get install bubblewrap")
 
 
-def run(*cells, check=CHECK, **limits):
-    return sandbox.run([SETUP, *cells], {"check-2": check}, **limits)
-
-
-def printed(told, cell):
-    return "".join(output.get("text", "") for output in told["outputs"].get(cell, []))
-
-
 ATTEMPTS = {  # what a cell tries; none of it may print "got it"
     "the home folder": f"print('got', 'it' if os.listdir({str(HOME)!r})[:-1] else 'nothing')",
     "the roster": "open({roster!r}).read(); print('got', 'it')",
@@ -53,24 +45,12 @@ ATTEMPTS = {  # what a cell tries; none of it may print "got it"
     "the machine's own services": "socket.create_connection(('127.0.0.1', {port}), 2); print('got', 'it')",
     "a full disk": "for place in ('/work', '/tmp', '/dev/shm', '/'):\n"
     "  try:\n"
-    "    for i in range(9): open(f'{{place}}/{{i}}', 'wb').write(bytes(2**28))\n"
+    "    for i in range(9): open(f'{{place}}/{{i}}', 'wb').write(bytes(2**24))\n"
     "    print('got', 'it')\n"
     "  except OSError: pass\n"
     "import glob\n[os.remove(each) for place in ('/work', '/tmp') for each in glob.glob(f'{{place}}/?')]",
     "the package": "open(d2lnets.__file__, 'a'); print('got', 'it')",
-    "processes without end": "for i in range(300):\n  if not os.fork():\n    time.sleep(60)\n    os._exit(0)\n"
-    "print('got', 'it')",
 }
-
-
-def test_nothing_of_the_teachers_can_be_reached(tmp_path):
-    (tmp_path / "roster.csv").write_text("id\nada\n", encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        places = {"roster": str(tmp_path / "roster.csv"), "port": server.getsockname()[1]}
-        told = run(*(code.format(**places) for code in ATTEMPTS.values()), RIGHT, cell_limit=60)
-    for number, what in enumerate(ATTEMPTS, 1):
-        assert "got it" not in printed(told, number), what
-    assert told["verdicts"]["check-2"][0], told
 
 
 PATCHES = """
@@ -162,29 +142,82 @@ ATTACKS = {  # each a function of another name; and what is said of it
 }
 
 
-def test_no_verdict_is_forged():
-    cells = [code.replace("share_of_terms", name) for name, (code, _) in ATTACKS.items()]
-    checks = {name: CHECK.replace("share_of_terms", name) for name in ATTACKS}
-    told = sandbox.run([SETUP, *cells, RIGHT, PATCHES, FORGED], checks | {"right": CHECK})
-    for name, (_, said) in ATTACKS.items():
-        passed, message = told["verdicts"][name]
-        assert not passed and said in message, (name, message)
+ORDINARY = {  # what an honest notebook does
+    "magic": "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])",
+    "await": "import asyncio\nawait asyncio.sleep(0)\nprint('waited')",
+    "writes": "%%writefile helper.py\nanswer = 42",
+    "imports": "import helper\nprint(helper.answer)",
+    "asks": "input()",
+    "early": "class Later(nn.Module):\n    pass",
+    "late": "def forward(self, x):\n    return x\nLater.forward = forward",
+}
+ENDLESS = "def endless(*a):\n    while True: print('x' * 9999)"
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What one notebook told that does all of this; and for each cell by its name what it printed."""
+    roster = tmp_path_factory.mktemp("term") / "roster.csv"
+    roster.write_text("id\nada\n", encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "DISK", 2**26)
+        places = {"roster": str(roster), "port": server.getsockname()[1]}
+        cells = {"setup": SETUP} | ORDINARY | {what: code.format(**places) for what, code in ATTEMPTS.items()}
+        cells |= {f"attack {name}": code.replace("share_of_terms", name) for name, (code, _) in ATTACKS.items()}
+        cells |= {"endless": ENDLESS, "right": RIGHT, "patches": PATCHES, "forged": FORGED}
+        checks = {name: CHECK.replace("share_of_terms", name) for name in ATTACKS}
+        checks["endless"] = "verdict = checks.check_residual(endless, limit=1)\nassert verdict.passed, verdict.message"
+        checks["later"] = "verdict = None\nassert Later()(torch.ones(1)) == 1, 'not complete'"
+        found = sandbox.run(list(cells.values()), checks | {"right": CHECK}, cell_limit=60)
+    found["outputs"] = {name: found["outputs"].get(number, []) for number, name in enumerate(cells)}
+    found["printed"] = {
+        name: "".join(each.get("text", "") for each in outputs) for name, outputs in found["outputs"].items()
+    }
+    return found
+
+
+@pytest.mark.parametrize("what", ATTEMPTS)
+def test_nothing_of_the_teachers_can_be_reached(told, what):
+    assert told["outputs"]["asks"] and "got it" not in told["printed"][what]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_verdict_is_forged(told, name):
+    passed, message = told["verdicts"][name]
+    assert not passed and ATTACKS[name][1] in message
     assert told["verdicts"]["right"][0], told  # and who answers well loses nothing by them
 
 
-def test_a_cell_that_ends_or_outlives_all_costs_itself_only():
+def test_an_answer_without_end_is_no_pass(told):
+    passed, message = told["verdicts"]["endless"]
+    assert not passed and "still running" in message
+
+
+def test_as_in_a_notebook(told):
+    """Magics, top-level await, figures, the folder's own modules; and a class that is completed later."""
+    assert told["verdicts"]["later"] == (True, "")
+    assert any("image/png" in output.get("data", {}) for output in told["outputs"]["magic"])
+    assert (told["printed"]["await"], told["printed"]["imports"]) == ("waited\n", "42\n")
+    assert "EOFError" in told["printed"]["asks"]
+
+
+def test_a_cell_that_ends_or_outlives_all_costs_itself_only(monkeypatch):
     cells = (
-        "os._exit(0)", "os.kill(os.getppid(), 9); os.kill(1, 9); os.kill(-1, 9)", "while True: pass",
-        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(999)", "quit()", "x = bytes(2**40)",
+        "os._exit(0)", "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(999)",
+        "for i in range(300):\n    if not os.fork():\n        time.sleep(60)\nprint('got it')",
+        "os.kill(os.getppid(), 9); os.kill(1, 9); os.kill(-1, 9)", "while True: pass", "quit()", "x = bytes(2**40)",
         "raise ValueError('\\udcff')", RIGHT,
     )  # fmt: skip
-    told = run(*cells, cell_limit=4)
+    monkeypatch.setattr(sandbox, "GRACE", 1)
+    told = sandbox.run([SETUP, *cells], {"check-2": CHECK}, cell_limit=2)
     assert told["verdicts"]["check-2"][0], told
     remarks = "; ".join(told["remarks"])
-    for said in ("cell 2 ended the process", "still running after 4 seconds", "still running when its time was over"):
+    for said in (
+        "cell 2 ended the process", "cell 3 was still running when its time was over", "cell 4 ",
+        "cell 6 raised TimeoutError: still running after 2 seconds", "SystemExit", "MemoryError", "ValueError: ?",
+    ):  # fmt: skip
         assert said in remarks
-    for said in ("SystemExit", "MemoryError", "ValueError: ?"):
-        assert said in remarks
+    assert "got it" not in json.dumps(told["outputs"])
     left = subprocess.run(["pgrep", "-f", str(sandbox.WORKER)], capture_output=True, encoding="utf-8").stdout.split()
     assert not [pid for pid in left if os.path.exists(f"/proc/{pid}") and _parent(pid) == os.getpid()]
 
@@ -193,39 +226,22 @@ def _parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
-def test_an_answer_without_end_is_no_pass():
-    check = "verdict = checks.check_residual(endless, limit=1)\nassert verdict.passed, verdict.message"
-    told = run("def endless(*a):\n    while True: print('x' * 9999)", check=check)
-    passed, message = told["verdicts"]["check-2"]
-    assert not passed and "still running" in message
-
-
-def test_as_in_a_notebook():
-    """Magics, top-level await, figures, the folder's own modules; and a class that is completed later."""
-    told = run(
-        "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])",
-        "import asyncio\nawait asyncio.sleep(0)\nprint('waited')",
-        "%%writefile helper.py\nanswer = 42",
-        "import helper\nprint(helper.answer)",
-        "input()",
-        "class Later(nn.Module):\n    pass",
-        "def forward(self, x):\n    return x\nLater.forward = forward",
-        check="assert Later()(torch.ones(1)) == 1, 'not complete'",
-    )
-    assert told["verdicts"]["check-2"] == (True, "")
-    assert any("image/png" in output.get("data", {}) for output in told["outputs"][1])
-    assert (printed(told, 2), printed(told, 4)) == ("waited\n", "42\n") and "EOFError" in printed(told, 5)
-
-
 def test_without_bubblewrap_nothing_runs_unless_the_teacher_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sandbox, "_unprotected", sandbox._unprotected.__wrapped__)
     with pytest.raises(SystemExit, match=r"apt-get install bubblewrap.*UNSAFE=1"):
         sandbox.command(None)
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2; exit 1", encoding="utf-8")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(refusing))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    with pytest.raises(SystemExit, match=r"No permissions.*user namespaces, which this system refuses"):
+        sandbox.command(None)
+    monkeypatch.undo()
     monkeypatch.setenv("UNSAFE", "1")
     assert sandbox.command(None) == [sys.executable, str(sandbox.WORKER)]
     (tmp_path / "draw.py").write_text("mine = 1", encoding="utf-8")
-    told = run(RIGHT, "import draw\nprint(draw.mine)")
-    assert told["verdicts"]["check-2"][0]
-    told = sandbox.run(["import draw\nprint(draw.mine)"], {}, tmp_path)
-    assert json.dumps(told["outputs"][0]).count("1\\n") == 1
+    told = sandbox.run([SETUP, RIGHT, "import draw\nprint(draw.mine)"], {"check-2": CHECK}, tmp_path)
+    assert told["verdicts"]["check-2"][0] and json.dumps(told["outputs"][2]).count("1\\n") == 1

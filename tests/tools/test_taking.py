@@ -1,5 +1,6 @@
 """What comes back, from a folder as it is to a table: any name, any archive, each file a row or a reason."""
 
+import contextlib
 import csv
 import io
 import json
@@ -8,13 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import nbformat
 import pytest
-from course import results, taking
-from helpers import ROOT, lacking
+from course import gradescope, results, taking
+from helpers import lacking
 from student_edition import chapters, for_students
 
 GOOD = {
@@ -42,10 +45,12 @@ def archive(**files):
     return packed.getvalue()
 
 
-def take(folder, *args, **environment):
-    command = [sys.executable, "-m", "course.taking", str(folder), *map(str, args)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools")} | environment
-    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=600)
+def take(folder):
+    """What ``make check-submissions`` says."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "argv", ["check-submissions", str(folder)])
+        taking.main()
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +71,7 @@ def folder(tmp_path_factory):
     (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()), encoding="utf-8")
     (folder / "locked.zip").write_bytes(b"PK\3\4nonsense")
     (folder / "mine.py").write_text("x = 1", encoding="utf-8")
-    done = take(folder)
-    assert done.returncode == 0, done.stderr
-    (folder / ".said").write_text(done.stdout, encoding="utf-8")
+    (folder / ".said").write_text(take(folder), encoding="utf-8")
     return folder
 
 
@@ -82,6 +85,7 @@ def rows(folder):
 def test_every_file_has_a_row_or_a_reason(folder, rows):
     ada = rows["week 1.zip/inner.zip/Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB"]
     assert ada["resnet18 1"] == ada["resnet18 2"] == "passed" and (ada["passed"], ada["of"]) == ("2", "3")
+    assert "it changed" not in ada["remarks"]
     assert ada["residual_block 2"].startswith("For (9, 2, 4): 1 is too large")
     other = rows["'=1+\ufffd.ipynb.txt"]
     assert other["resnet18 1"] == "passed" and "ValueError: <script>" in other["resnet18 2"]
@@ -103,8 +107,8 @@ def test_what_is_done_is_not_done_again(folder):
     (last,) = folder.glob(".course/autograded/*/residual_block/residual_block.ipynb")
     before = last.stat().st_mtime_ns
     shutil.copy(folder / "broken.ipynb", folder / "another.ipynb")
-    done = take(folder)
-    assert done.returncode == 0 and "another.ipynb" in (folder / "results.csv").read_text(encoding="utf-8")
+    take(folder)
+    assert "another.ipynb" in (folder / "results.csv").read_text(encoding="utf-8")
     assert last.stat().st_mtime_ns == before
 
 
@@ -204,3 +208,33 @@ def test_the_overview_counts_mistakes_and_says_what_separates():
     said = results.overview(header, lines)[1]
     assert said[0] == ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"]
     assert said[1] == ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"]
+
+
+def test_gradescope_runs_the_archive_in_an_empty_folder(folder):
+    """As that platform does: source, submission, then run_autograder, which leaves results.json."""
+    path = gradescope.write(folder / ".course", "resnet18:1,2")
+    with tempfile.TemporaryDirectory() as own, zipfile.ZipFile(path) as archive:
+        root = Path(own)
+        root.chmod(0o755)
+        assert {"setup.sh", "run_autograder", "book/pyproject.toml"} <= set(archive.namelist())
+        archive.extractall(root / "source")
+        subprocess.run(["bash", "-n", root / "source" / "setup.sh"], check=True)
+        shutil.copy(root / "source" / "run_autograder", root)
+        places = {Path(sys.prefix), Path(sys.base_prefix)} | {*Path(sys.prefix).parents, *Path(sys.base_prefix).parents}
+        other = os.getuid() == 0 and all(each.stat().st_mode & 1 for each in places)  # who sees this Python
+        environment = {"AUTOGRADER": own, "PYTHON": sys.executable, "PATH": os.environ["PATH"]}
+        mine = root / "submission" / "mine.ipynb"
+        mine.parent.mkdir()
+        spy = f"open({str(root / 'source/term/course.toml')!r})"
+        mine.write_text(returned(MARKUP, spy), encoding="utf-8", errors="replace")
+        environment |= {} if other else {"UNSAFE": "1"}
+        subprocess.run(["bash", root / "run_autograder"], env=environment, check=True, cwd="/", timeout=300)
+        wrong = json.loads((root / "results" / "results.json").read_text(encoding="utf-8"))
+        mine.write_text("{", encoding="utf-8")
+        broken = gradescope.grade(root)
+    one, two = wrong["tests"]
+    assert (one["name"], one["score"], one["max_score"], one["output"]) == ("Exercise 1", 1, 1, "Passed.")
+    assert (two["score"], two["status"]) == (0, "failed") and "ValueError: <script>" in two["output"]
+    assert ("Permission denied" in wrong["output"]) == other
+    assert [each["score"] for each in broken["tests"]] == [0, 0]
+    assert "cannot be read as a notebook" in broken["output"]

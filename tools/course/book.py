@@ -8,17 +8,18 @@ import argparse
 import csv
 import datetime
 import hashlib
-import logging
 import os
 import re
 import secrets
 import symtable
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import nbformat
-from student_edition import BOOK, chapters
+import student_edition
+from student_edition import BOOK
 
 TOOLS = Path(__file__).parent.parent
 CHECK = re.compile(r"checks\.check_\w+\((?:.*, )?(\w+)\)")
@@ -39,6 +40,10 @@ WORDS = "*Your answer to exercise {number}, in words, in place of this line.*"
 CARD = "*Your choice, and why, in place of this line.*"
 
 
+chapters = cache(student_edition.chapters)  # nothing here changes them
+
+
+@cache
 def exercises():
     """For each chapter its exercises: by number the notebook's name, the cells by kind, and the name to be written."""
     found = {}
@@ -135,9 +140,9 @@ def assignment_notebook(wanted, secret):
     for name in dict.fromkeys(each["notebook"] for each in chosen.values()):
         for cell in needed(book[name], [each for each in chosen.values() if each["notebook"] == name]):
             if cell.source not in seen:
-                cell.id = cell.id if cell.id not in {each.id for each in cells} else f"{cell.id}-more"
-                cell.outputs, cell.execution_count = [], None
-                cells.append(cell)
+                more = "-more" if cell.id in {each.id for each in cells} else ""
+                blank = {"id": f"{cell.id}{more}", "outputs": [], "execution_count": None}
+                cells.append(nbformat.from_dict(cell | blank))
                 seen.add(cell.source)
     for card in wanted.get("cards", []):
         question = next((cell for cell in main.cells if cell.id == card and "**Predict.**" in cell.source), None)
@@ -187,42 +192,34 @@ def only(assign, course):
 
 def make(folder, assign=None):
     """The course in `folder`, or one assignment of it: sources, releases, deadlines, students."""
-    from nbgrader.api import Gradebook
-    from nbgrader.apps import NbGraderAPI
-    from traitlets.config import Config
-
-    from course.grading import configure
+    from course import grading
 
     course = plan(folder)
     (folder / "nbgrader_config.py").write_text(CONFIG.format(tools=str(TOOLS)), encoding="utf-8")
     todo = [only(assign, course)] if assign else course["assignment"]
     for each in todo:  # all of them first: a mistake in course.toml changes nothing
         each["made"] = {wanted["chapter"]: assignment_notebook(wanted, course["seed"]) for wanted in each["notebook"]}
-    config = configure(Config(), folder)
-    api = NbGraderAPI(config=config)
-    api.log.setLevel(logging.ERROR)
+    api = grading.api(folder)
     for each in todo:
         source = folder / "source" / each["name"]
         source.mkdir(parents=True, exist_ok=True)
         for name, notebook in each["made"].items():
             nbformat.write(notebook, source / f"{name}.ipynb")
-        with Gradebook(config.CourseDirectory.db_url) as book:
+        with api.gradebook as book:
             book.update_or_create_assignment(each["name"], duedate=each.get("due"))
         done = api.generate_assignment(each["name"], force=True)
         if not done["success"]:
             sys.exit(f"course: nbgrader did not make {each['name']}: {done.get('error') or done.get('log')}")
-    enter_students(folder, config)
+    enter_students(folder, api)
     return [each["name"] for each in todo]
 
 
-def enter_students(folder, config):
+def enter_students(folder, api):
     """The students of roster.csv (id, first_name, last_name, email), if it is there, into the gradebook."""
-    from nbgrader.api import Gradebook
-
     roster = folder / "roster.csv"
     if not roster.exists():
         return
-    with open(roster, newline="", encoding="utf-8-sig") as file, Gradebook(config.CourseDirectory.db_url) as book:
+    with open(roster, newline="", encoding="utf-8-sig") as file, api.gradebook as book:
         for row in csv.DictReader(file):
             if not (row.get("id") or "").strip():
                 sys.exit(f"course: {roster} needs a column id, filled in every row; it has {row}")

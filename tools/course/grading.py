@@ -37,6 +37,7 @@ def configure(config, folder):
         *theirs("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata"),
     ]
     config.AssignLatePenalties.plugin_class = Late
+    config.ZipCollectApp.collector_plugin = "course.taking.Platforms"
     config.GenerateFeedback.preprocessors = [
         *theirs("GetGrades", "ClearHiddenTests"),
         "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",

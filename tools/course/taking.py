@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
+from nbgrader.plugins.zipcollect import FileNameCollectorPlugin
 from tqdm import tqdm
 
 from course import book, grading, results, sandbox
@@ -33,7 +34,7 @@ PLATFORMS = (  # how learning platforms name what they pack: the student, and th
 )
 
 
-def unpack(folder, into):
+def unpack(folder):
     """Every notebook below a folder and in its .zip files, (name, content, time), and why others are passed over."""
     found, passed_over = [], {}
 
@@ -83,6 +84,27 @@ def student_of(name):
     return parts, 0
 
 
+class Platforms(FileNameCollectorPlugin):
+    """For ``nbgrader zip_collect``: whose a file of a learning platform's archive is, which notebook, and from when."""
+
+    def _match(self, filename):
+        place = Path(filename)
+        extracted = next(each for each in place.parents if each.name == "extracted")
+        course, inner = extracted.parents[2], place.relative_to(extracted)
+        student, attempt = student_of(inner.as_posix())
+        try:  # nbgrader unpacks without times
+            with zipfile.ZipFile(extracted.parent / "archive" / f"{inner.parts[0]}.zip") as archive:
+                stamp = datetime(*archive.getinfo("/".join(inner.parts[1:])).date_time)
+        except (OSError, KeyError):  # no archive, or one in another
+            stamp = datetime.fromtimestamp(place.stat().st_mtime)
+        notebooks = [path.stem for path in course.glob("release/*/*.ipynb")]
+        return {
+            "student_id": roster(course).get(letters(student)) or slug(student),
+            "file_id": next((each for each in notebooks if each in place.stem), place.stem),
+            "timestamp": f"{stamp:%Y-%m-%d %H:%M:%S}.{min(attempt, 999_999):06}",  # of equal times the later attempt
+        }
+
+
 def letters(name):
     return "".join(filter(str.isalnum, name.casefold()))
 
@@ -121,13 +143,12 @@ def chapters_of(notebook):
     """The exercises that a notebook has: by chapter their numbers."""
     sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     every = {word for source in sources for word in re.findall(r"\w+", source)}
-    ids = {cell.get("id") for cell in notebook["cells"]}
     found = {}
     for chapter, wanted in book.exercises().items():
-        numbers = [n for n, each in wanted.items() if each["name"] in every and each["name"] not in ("solution",)]
+        numbers = [n for n, each in wanted.items() if each["name"] in every]
         if numbers:
             found[chapter] = numbers
-    return found if found or not ids else {}
+    return found
 
 
 def plan(folder, course, files):
@@ -218,7 +239,7 @@ def main():
     course = Path(os.path.expanduser(args.course)).resolve() if args.course else folder / ".course"
     if args.course and not (course / "gradebook.db").exists():
         sys.exit(f"check-submissions: {course} is no course; make one: make course DIR={args.course}")
-    files, passed_over = unpack(folder, course)
+    files, passed_over = unpack(folder)
     for name, why in passed_over.items():
         print(f"passed over: {name}: {why}")
     if not files:

@@ -207,7 +207,7 @@ def state(more=()):
     ]
     held = [(name, each, vars(each).copy()) for name, each in modules if isinstance(each, ModuleType)]
     classes = {id(value): value for _, _, names in held for value in names.values() if isinstance(value, type)}
-    late = ("torch._C.", "torch.distributed")  # PyTorch fills these classes late; no check uses them
+    late = ("torch._C.", "torch.distributed", "torch.compiler")  # PyTorch fills these late; no check uses them
     classes = {id: each for id, each in classes.items() if not f"{each.__module__}.".startswith(late)}
     return held + [(each.__qualname__, each, dict(vars(each))) for each in classes.values()]
 
