@@ -12,6 +12,7 @@ from torch import nn
 from d2lnets.data import FashionMNIST, Split, seeded
 from d2lnets.networks import build, load_trained
 from d2lnets.training.recipe import Recipe
+from d2lnets.training.runs import Run, load_experiment
 
 NETWORK = "resnet50-small-thin"
 FINE_TUNED, SCRATCH = STARTS = ("fine-tuned", "from scratch")
@@ -96,3 +97,16 @@ def start_network(start: str, seed: int) -> nn.Sequential:
         trained = load_trained(NETWORK).state_dict()
         net.load_state_dict({key: value for key, value in trained.items() if "head" not in key}, strict=False)
     return net
+
+
+def recorded() -> dict[str, dict[int, list[Run]]]:
+    """The recorded trainings by start and number of labels, each in the order of the seeds."""
+    runs = {name: each for (name, _), each in load_experiment("transfer").items()}
+    return {start: {labels: runs[f"{NETWORK}, {start}, {labels} labels"] for labels in EPOCHS} for start in STARTS}
+
+
+def nearest(digits: Digits) -> float:
+    """The share of test images whose nearest training image, pixel by pixel, has their label."""
+    test, train = (split.images.flatten(1).double() for split in (digits.test, digits.train))
+    found = digits.train.labels[torch.cdist(test, train).argmin(1)]
+    return float((found == digits.test.labels).double().mean())

@@ -1,6 +1,6 @@
 """Every number in prose is one that a cell of the page has, its own question, or a line with a citation.
 
-On a page without cells it is one of its code, of the programs that it describes, or of a chapter that the line links to.
+On a page without cells it is one of its code, of programs that it describes, or of a chapter that the line links to.
 """
 
 import re

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ def test_few_labels_are_among_the_many_and_no_image_is_in_two_parts(draws):
         assert torch.equal(digits.test.images, draws[10].test.images) and len(digits.test) == 500
     parts = [getattr(draws[1000], name) for name in ("train", "validation", "test")]
     assert sum(map(len, parts)) == len(everything) and set.union(*map(rows, parts)) == rows(everything)
+    assert transfer.nearest(replace(draws[10], test=draws[10].train)) == 1 > transfer.nearest(draws[10]) > 0.3
     assert repr(draws[10]) == "Digits: 10 train, 297 validation, 500 test"
 
 
