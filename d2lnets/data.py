@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class FashionMNIST:
     test: Split
     source: Path
 
-    classes = CLASSES
+    classes: ClassVar[tuple[str, ...]] = CLASSES
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train):,} train, {len(self.validation):,} validation, {len(self.test):,} test"

@@ -20,7 +20,7 @@ from d2lnets.data import batches
 from d2lnets.files import expanded
 from d2lnets.later import LATER
 from d2lnets.networks import build
-from d2lnets.training import degradation, runs
+from d2lnets.training import degradation, runs, transfer
 from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, machine, pack
@@ -104,7 +104,7 @@ BLOCKS = Recipe(  # of AdamW, by which networks with layer norm are trained too;
     epochs=3, batch_size=64, optimizer="adamw", lr=0.004, weight_decay=0.05, flip_test=False, mixed_precision=False
 )
 
-EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "later")
+EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "later", "transfer")
 
 
 def jobs(experiment):
@@ -123,6 +123,7 @@ def jobs(experiment):
         "networks": (6, [(name, BOOK) for name in COMPARED]),
         "budgets": (3, budgets),
         "later": (5, [(name, BLOCKS) for name in LATER]),
+        "transfer": (6, [(name, transfer.recipe(labels)) for name, (_, labels) in transfer.PLAN.items()]),
     }
     seeds, plan = plans[experiment]
     return [(network, recipe, seed) for seed in range(seeds) for network, recipe in plan]
@@ -141,7 +142,7 @@ class Record:
 
     def __init__(self, experiment, data, device):
         self.device = device
-        self.curves = experiment == "degradation"
+        self.curves, self.transfer = experiment == "degradation", experiment == "transfer"
         self.watch = experiment in ("degradation", "networks")
         if self.curves:
             data = degradation.halved(data.take(degradation.EXAMPLES))
@@ -155,18 +156,26 @@ class Record:
     def training(self, network, recipe, seed):
         """Yield the `Run` so far, and whether it is done."""
         torch.manual_seed(seed)
-        net = build(network)
+        net, data = self._begin(network, seed)
+        training_data = replace(data, validation=data.validation[:0]) if self.transfer else data  # scored at the end
         trainer = Trainer(net, recipe, seed, self.device, graph=True)
         after_epoch = partial(self._after_epoch, recipe)
-        for run in trainer.training(self.data, name=network, after_epoch=after_epoch):
+        for run in trainer.training(training_data, name=network, after_epoch=after_epoch):
             yield run, False
         for name in ("validation", "test"):
-            split = getattr(self.data, name)
+            split = getattr(data, name)
             plain, mirrored = (logits.argmax(1) for logits in self._logits(net, split, recipe))
             run.errors[name] = pack((plain - split.labels) % 10)
             run.errors[f"{name}_mirrored"] = pack((mirrored - split.labels) % 10)
-        run.test = evaluate(net, self.data.test, self.device, recipe)._asdict()
+        run.test = evaluate(net, data.test, self.device, recipe)._asdict()
         yield run, True
+
+    def _begin(self, network, seed):
+        """A network, and its data: in the experiment on transfer both follow from the name and the seed."""
+        if not self.transfer:
+            return build(network), self.data
+        start, labels = transfer.PLAN[network]
+        return transfer.start_network(start, seed), transfer.draw_digits(labels, seed)
 
     def _after_epoch(self, recipe, run, net):
         if self.watch:
@@ -247,7 +256,7 @@ def main():
     data = d2lnets.load_fashion_mnist()
     if options.examples:
         data = data.take(options.examples)
-    elif len(data.train) + len(data.validation) < 60_000:
+    elif len(data.train) + len(data.validation) < 60_000 and options.experiments != ["transfer"]:
         parser.error("recordings are of the whole data set, which is not on this machine")
     elif {"degradation", "networks"} & set(options.experiments):
         keep_watched(data)

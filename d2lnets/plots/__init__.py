@@ -2,6 +2,7 @@
 
 from d2lnets.plots.charts import (
     compare_runs,
+    plot_by_labels,
     plot_by_rate,
     plot_confusion,
     plot_costs,
@@ -64,6 +65,7 @@ __all__ = [
     "draw_network",
     "draw_processes",
     "draw_residual",
+    "plot_by_labels",
     "plot_by_rate",
     "plot_channels",
     "plot_confusion",

@@ -145,6 +145,23 @@ def plot_by_rate(curves: Mapping[str, Mapping[float, Sequence[float]]], label: s
         axis.legend(fontsize=8)
 
 
+def plot_by_labels(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
+    """Test accuracy over the number of labels, of each name: a thin line for each seed, and one through the means.
+
+    Args:
+        curves: for each name and number of labels the accuracies, in the same order of seeds.
+    """
+    with figure(3.2) as axis:
+        for (name, by_labels), color, mark, line in zip(curves.items(), (BLUE, ORANGE, GREY), "o^s", ("-", "--", ":")):
+            accuracies = torch.tensor(list(by_labels.values()))  # (numbers of labels, seeds)
+            axis.plot(list(by_labels), accuracies.numpy(), color=color, ls=line, lw=0.6, alpha=0.6)
+            axis.plot(list(by_labels), accuracies.mean(1), mark, color=color, ls=line, label=name)
+        axis.set(xscale="log", xlabel="labels", ylabel="test accuracy", ylim=(0, 1))
+        axis.set_xticks(list(by_labels), [f"{labels:,}" for labels in by_labels])
+        axis.minorticks_off()
+        axis.legend(loc="lower right")
+
+
 def plot_scaling(panels: Mapping[str, Mapping[str, Mapping[int, tuple[float, float]]]]) -> None:
     """Images a second over the number of GPUs: a panel for each network, a band for each link.
 

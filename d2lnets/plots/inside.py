@@ -16,11 +16,17 @@ from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
 
 
-def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.Tensor | None = None) -> None:
+def show_images(
+    split: Split,
+    count: int = 10,
+    taken_for: Sequence[int] | torch.Tensor | None = None,
+    classes: Sequence[str] = CLASSES,
+) -> None:
     """The first `count` images of a `Split` with the names of their classes, five in a row.
 
     Args:
         taken_for: for each image another class to name, the one that a network gave it.
+        classes: their names.
     """
     rows = math.ceil(count / 5)
     with figure((1.1 if taken_for is None else 1.3) * rows, 5, rows, NARROW, squeeze=False) as axes:
@@ -28,8 +34,8 @@ def show_images(split: Split, count: int = 10, taken_for: Sequence[int] | torch.
             axis.axis("off")
         for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
             axis.imshow(image[0].cpu().numpy(), cmap="gray_r")
-            title = CLASSES[label] if taken_for is None else f"{CLASSES[label]}\nas {CLASSES[taken_for[i]]}"
-            axis.set_title(title, fontsize=8)
+            names = [classes[int(label)]] if taken_for is None else [classes[int(label)], classes[int(taken_for[i])]]
+            axis.set_title("\nas ".join(names), fontsize=8)
 
 
 def plot_stages(networks: Mapping[str, Trace]) -> None:

@@ -1,6 +1,10 @@
-"""Every number in prose is one that a cell of the page has, its own question, or a line with a citation."""
+"""Every number in prose is one that a cell of the page has, its own question, or a line with a citation.
+
+On a page without cells it is one of its code, of programs that it describes, or of a chapter that the line links to.
+"""
 
 import re
+from functools import cache
 
 import nbformat
 import pytest
@@ -25,6 +29,9 @@ IN_CODE = re.compile(r"\d[\d,_]*(?:\.\d+)?(?:e[+-]?\d+)?")
 DATA = {60_000, 55_000, 5_000, 10_000, 4_600, 28, len(CLASSES)}  # images: all, to train, validate, test, that ship
 LEVEL = {95}  # per cent, of all intervals here
 NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
+WRITTEN = ("state", "references")  # by programs
+PAGES = sorted(path for path in (ROOT / "book").glob("*.md") if path.stem not in WRITTEN)
+DESCRIBED = {"teachers": ("course.toml", "sandbox.py", "worker.py")}  # in tools/course
 
 
 def unaccounted(cells):
@@ -39,11 +46,25 @@ def unaccounted(cells):
             asked = values(cell.source) if question else set()
         for line in sentences(cell.source):
             for match in IN_PROSE.finditer(PLACES.sub(" ", line)):
-                if CITED not in line and not is_one_of(known | asked, *match.groups()):
-                    yield match[0].strip(), line.strip()
+                if CITED not in line and not is_one_of(known | asked | linked(line), *match.groups()):
+                    yield match[0].strip(), LINK.sub("", line).strip()
 
 
 CITED = "{cite}"
+LINK = re.compile(r"\(to (\w+)\)")
+
+
+def linked(line):
+    """The numbers of the chapters that a line links to."""
+    return set().union(*(numbers_of(stem) for stem in LINK.findall(line)))
+
+
+@cache
+def numbers_of(stem):
+    """All that the cells of a chapter have."""
+    (path,) = (path for path in NOTEBOOKS if path.stem == stem)
+    cells = nbformat.read(path, as_version=4).cells
+    return set().union(*(values(text) for cell in cells if cell.cell_type == "code" for text in texts(cell)))
 
 
 def sentences(source):
@@ -63,6 +84,8 @@ def sentences(source):
 def prose_of(token):
     if token.type == "myst_role":
         return CITED if token.meta["name"].startswith("cite") else " "
+    if token.type == "link_open" and (chapter := re.match(r"(?:exercises/)?(\w+)\.ipynb", token.attrs["href"])):
+        return f" (to {chapter[1]}) "
     return token.content if token.type == "text" else "\n" if token.type == "softbreak" else " "
 
 
@@ -96,6 +119,17 @@ def test_every_number_in_prose_is_accounted_for(path):
     assert not lines, "print it in a cell, cite it, or leave it out:\n" + "\n".join(lines)
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_number_of_a_page_is_accounted_for(path):
+    text = path.read_text(encoding="utf-8")
+    described = [
+        (ROOT / "tools" / "course" / name).read_text(encoding="utf-8") for name in DESCRIBED.get(path.stem, ())
+    ]
+    code = nbformat.v4.new_code_cell("\n".join([*re.findall(r"```python\n(.*?)```", text, re.DOTALL), *described]))
+    lines = [f"{number}: {line}" for number, line in unaccounted([code, nbformat.v4.new_markdown_cell(text)])]
+    assert not lines, "link to the chapter that prints it, cite it, or leave it out:\n" + "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     "prose, right",
     [
@@ -107,6 +141,8 @@ def test_every_number_in_prose_is_accounted_for(path):
         ("In the paper 13 % {cite}`he2016deep`.", True),
         ("ResNet-50 has `17` blocks, $n = 99$, and 60,000 images.", True),
         ("Of 60,001 images.", False),
+        ("ResNet-18 has 11,178,378 parameters.", False),
+        ("ResNet-18 has 11,178,378 parameters ([here](resnet18.ipynb)).", True),
     ],
 )
 def test_a_number_from_nowhere_is_found(prose, right):

@@ -131,6 +131,8 @@ def test_images_carry_the_names_of_their_classes(drawn):
     data = d2lnets.load_fashion_mnist(SUBSET)
     figure = drawn(plots.show_images, data.test, 7)
     assert [axis.get_title() for axis in figure.axes][:7] == list(data.classes[:7])
+    figure = drawn(plots.show_images, data.test, 2, classes="abcdefghij")
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["abcdefghij"[label] for label in data.test.labels[:2]]
 
 
 def test_a_dense_block_is_drawn_with_all_its_channels_and_no_text_overlaps(drawn):
@@ -364,6 +366,13 @@ def test_curves_by_rate_go_through_the_means(drawn):
     (axis,) = drawn(plots.plot_by_rate, {"SGD": {0.2: [0.93, 0.95], 0.1: [0.9]}}).axes
     assert axis.get_xscale() == "log" and list(axis.lines[0].get_xdata()) == [0.1, 0.2]
     assert axis.lines[0].get_ydata() == pytest.approx([0.9, 0.94])
+
+
+def test_curves_by_labels_have_a_thin_line_for_each_seed(drawn):
+    (axis,) = drawn(plots.plot_by_labels, {"fine-tuned": {10: [0.3, 0.5], 100: [0.7, 0.9]}}).axes
+    *thin, thick = axis.lines
+    assert [list(line.get_ydata()) for line in thin] == [pytest.approx([0.3, 0.7]), pytest.approx([0.5, 0.9])]
+    assert thick.get_ydata() == pytest.approx([0.4, 0.8]) and thick.get_label() == "fine-tuned"
 
 
 def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):
