@@ -79,8 +79,9 @@ for step in (
     {"lr": 0.2},
     {"flip": True, "flip_test": True},
     {"weight_decay": 5e-4},
+    {"label_smoothing": 0.1},
 ):
-    LADDER.append(LADDER[-1] | step)  # and then the label smoothing, which makes it the book's
+    LADDER.append(LADDER[-1] | step)  # the last is the book's
 
 COMPARED = [
     "plain20",

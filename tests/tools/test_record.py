@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import record
@@ -9,7 +10,7 @@ import torch
 
 import d2lnets
 from d2lnets.data import SUBSET
-from d2lnets.training.recipe import BOOK, Recipe
+from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, Run, pack, unpack
 
 
@@ -73,6 +74,11 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="another kind of machine"):
         record.main()
     assert recorded == ["ladder"]
+
+
+def test_the_ladder_leads_from_d2ls_recipe_to_the_books():
+    first, *_, last = (recipe for _, recipe, seed in record.jobs("ladder") if seed == 0)
+    assert first == replace(D2L, image_size=None, mixed_precision=True, score_test=False, epochs=4) and last == Recipe()
 
 
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)

@@ -26,6 +26,7 @@ CELL_LIMIT = 120  # seconds for a cell; then it is interrupted
 START, GRACE = 120, 5  # seconds that the start may take; and after which a cell that is not interrupted is killed
 MEMORY = 8 * 2**30  # bytes of all its processes together
 DISK = 2**30  # bytes
+OWN, FILES = "/notebook-at-work", "/notebook-files"  # in the sandbox; no folder of the machine may be beneath them
 PROCESSOR = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")  # PyTorch asks; /proc has all else
 TOLD = 2**26  # bytes that a notebook may tell
 WORKER = Path(__file__).with_name("worker.py")
@@ -87,9 +88,9 @@ def command(files):
             line += ["--perms", "0755", "--dir", str(parent)]
         line += ["--ro-bind-try", path, path]
     if files:
-        line += ["--ro-bind", str(files), "/files"]
+        line += ["--ro-bind", str(files), FILES]
     line += ["--dev", "/dev", "--size", str(DISK // 4), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    line += ["--size", str(DISK), "--tmpfs", "/work", "--remount-ro", "/", "--chdir", "/work"]
+    line += ["--size", str(DISK), "--tmpfs", OWN, "--remount-ro", "/", "--chdir", OWN]
     return line + worker
 
 
@@ -128,7 +129,7 @@ def _once(cells, checks, files, skipped, end, cell_limit, told):
         safe = not unsafe()
         job = {
             "token": token, "cells": cells, "checks": checks, "skipped": skipped, "cell_limit": cell_limit,
-            "folder": "/work" if safe else own, "files": ("/files" if safe else str(files)) if files else None,
+            "folder": OWN if safe else own, "files": (FILES if safe else str(files)) if files else None,
             "user": 10**6 + os.getpid() if os.getuid() == 0 and os.environ.get("UNSAFE") != "1" else 0,
         }  # fmt: skip
         environment = {
