@@ -18,17 +18,17 @@ def small(monkeypatch):
 
 
 def test_it_trains_and_writes_what_load_reads(small, tmp_path, capsys):
-    out = ["--out", str(tmp_path), "--device", "cpu"]
+    out = ["--out", str(tmp_path), "--device", "cpu", "--image-size", "16"]
     main(["train", "small", "fast-resnet", "--seeds", "5", "6", "--epochs", "1", "--average", "0.9", *out])
     printed = capsys.readouterr().out
     for network in ("small", "fast-resnet"):
         for seed in (5, 6):
-            run = d2lnets.Run.load(tmp_path / f"{network}-epochs1-average0.9-seed{seed}.json")
+            run = d2lnets.Run.load(tmp_path / f"{network}-epochs1-image_size16-average0.9-seed{seed}.json")
             assert (run.network, run.seed, run.examples, run.recipe["average"]) == (network, seed, 3_300, 0.9)
             assert f"test accuracy {run.test['accuracy']:.4f}" in printed
             assert run.peak_memory > 1e8 and run.cpu_seconds > 0 and len(run.first_losses) == 10
     main(["runs", "--from", str(tmp_path), "--plot", str(tmp_path / "curves.png")])
-    assert re.search(r"fast-resnet +book epochs=1 average=0.9 +274,186 +2 +0", capsys.readouterr().out)
+    assert re.search(r"fast-resnet +book epochs=1 image_size=16 average=0.9 +274,186 +2 +0", capsys.readouterr().out)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 

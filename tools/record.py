@@ -247,6 +247,7 @@ def main():
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS)
     parser.add_argument("--out", type=expanded, default=RECORDED)
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these; another process may record others meanwhile")
     parser.add_argument("--seconds", type=float, help="begin no training after so many")
     parser.add_argument("--device")
     parser.add_argument("--examples", type=int, help="train on so few, to try the program out")
@@ -266,7 +267,8 @@ def main():
     for experiment in options.experiments:
         out = options.out / f"{experiment}.jsonl"
         try:
-            record(jobs(experiment), experiment, data, device, out, options.streams, until)
+            planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]
+            record(planned, experiment, data, device, out, options.streams, until)
         except ValueError as error:
             refused.append(str(error))  # the others go on
     if refused:

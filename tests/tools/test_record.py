@@ -64,12 +64,26 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
     recorded = []
 
     def refuse_the_first(jobs, experiment, *_):
+        assert {seed for *_, seed in jobs} == {1, 3}
         if experiment == "recipe":
             raise ValueError("another kind of machine")
         recorded.append(experiment)
 
     monkeypatch.setattr(record, "record", refuse_the_first)
-    command = ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu", "--examples", "64"]
+    command = [
+        "record",
+        "recipe",
+        "ladder",
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--examples",
+        "64",
+        "--seeds",
+        "1",
+        "3",
+    ]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit, match="another kind of machine"):
         record.main()

@@ -82,11 +82,14 @@ def test_a_signal_saves_and_says_how_to_go_on(kind, data, whole, tmp_path):
     assert same(net, whole[0])
 
 
+NAME = "fast-resnet-epochs2-batch_size32-image_size16-seed0"  # of what the command writes
+
+
 def command(out, *more):
-    arguments = ["train", "fast-resnet", "--epochs", "2", "--batch-size", "32", "--out", str(out), *more]
+    arguments = ["train", "fast-resnet", "--epochs", "2", "--batch-size", "32", "--image-size", "16", "--device", "cpu"]
     environment = os.environ | {"D2LNETS_DATA": str(SUBSET), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "d2lnets", *arguments, "--device", "cpu"],
+        [sys.executable, "-m", "d2lnets", *arguments, "--out", str(out), *more],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -95,24 +98,24 @@ def command(out, *more):
 
 
 def test_a_killed_command_resumes_to_the_very_numbers(tmp_path):
-    checkpoint = tmp_path / "b" / "fast-resnet-epochs2-batch_size32-seed0.safetensors"
+    checkpoint = tmp_path / "b" / f"{NAME}.safetensors"
     whole, killed = command(tmp_path / "a"), command(tmp_path / "b")
     while not checkpoint.exists():  # the end of the first epoch
         assert killed.poll() is None, killed.stderr.read()
         time.sleep(0.05)
-    time.sleep(0.3)  # somewhere in the second
+    time.sleep(0.1)  # somewhere in the second
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not checkpoint.with_suffix(".json").exists(), "it was too fast to be killed"
     resumed = command(tmp_path / "b", "--resume")
     assert resumed.communicate()[1] == "" and whole.communicate()[1] == ""
-    runs = [d2lnets.Run.load(tmp_path / folder / "fast-resnet-epochs2-batch_size32-seed0.json") for folder in "ab"]
+    runs = [d2lnets.Run.load(tmp_path / folder / f"{NAME}.json") for folder in "ab"]
     assert numbers(runs[0]) == numbers(runs[1]) and runs[0].test == runs[1].test
 
 
 def test_ctrl_c_at_the_command_saves(tmp_path):
     process = command(tmp_path)
-    while not (tmp_path / "fast-resnet-epochs2-batch_size32-seed0.safetensors").exists():
+    while not (tmp_path / f"{NAME}.safetensors").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

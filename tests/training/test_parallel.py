@@ -69,8 +69,8 @@ def test_processes_train_as_one(processes, alone, tmp_path):
 
 def test_the_command_scales_out(tmp_path):
     command = ["-m", "d2lnets", "train", "fast-resnet", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path)]
-    command += ["--seeds", "0", "1"]
+    command += ["--seeds", "0", "1", "--image-size", "16"]
     printed = start("-m", *LAUNCHERS[2], *command)
-    run = d2lnets.Run.load(tmp_path / "fast-resnet-epochs1-seed0.json")
+    run = d2lnets.Run.load(tmp_path / "fast-resnet-epochs1-image_size16-seed0.json")
     assert run.machine["processes"] == 2 and run.test["accuracy"] > 0.2
     assert printed.count("test accuracy") == 2  # one process speaks, once for each seed
