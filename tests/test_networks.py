@@ -180,7 +180,7 @@ def test_checkpointing_needs_less_memory(blocks, bottleneck, at_most):
     def peak(checkpoint):
         torch.manual_seed(0)
         net = d2lnets.densenet(blocks=blocks, bottleneck=bottleneck, checkpoint=checkpoint)
-        x = torch.randn(16, 1, 96, 96)
+        x = torch.randn(8, 1, 96, 96)
         return peak_of_tensors(lambda: net(x).sum().backward())
 
     assert peak(True) < at_most * peak(False)
