@@ -24,7 +24,7 @@ from filelock import FileLock
 from helpers import ROOT, lacking
 from student_edition import chapters
 
-NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__")
+NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__|rfc3987")  # the last is slow to import
 CHAPTERS = sorted((path.stem for path in (ROOT / "book").glob("*.ipynb")), key=lambda name: name != "densenet")
 RUNTIMES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtimes").glob("*.txt")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -181,8 +181,10 @@ def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
             (setup,) = (cell for cell in notebook.cells if cell.id == "colab")
             setup.metadata.tags = [*setup.metadata.get("tags", []), "nbval-ignore-output"]  # names the GPU there
             nbformat.write(notebook, tmp_path / Path(f"{stem}.ipynb").name)
-    command = [python, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "."]
+    command = [python, "-m", "pytest", "-p", "nbval.plugin", "--nbval", "--nbval-current-env", "-q", "."]
+    command += ["-p", "no:cacheprovider"]
     environment = os.environ | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment.pop("PYTEST_ADDOPTS", None)
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
