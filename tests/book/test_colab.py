@@ -171,16 +171,45 @@ assert shell.run_cell({source!r}).error_in_exec
     assert "Traceback" not in done.stdout and "NoPackage" not in done.stdout and len(done.stdout.splitlines()) == 3
 
 
+# Between a chapter and its exercises: no name and no module of d2lnets is left, as if the kernel were new.
+AFRESH = """
+%reset -f
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "d2lnets"]:
+    del sys.modules[name]
+del name, sys
+"""
+
+
+def test_nothing_of_a_chapter_is_left_for_its_exercises():
+    script = f"""
+import sys, types
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell()
+shell.run_cell("import sys\\nmine, name = 1, 2").raise_error()
+sys.modules["d2lnets"] = sys.modules["d2lnets.probes"] = types
+shell.run_cell({AFRESH.strip()!r}).raise_error()
+assert not any(name.startswith("d2lnets") for name in sys.modules)
+for gone in ("mine", "name", "sys"):
+    assert shell.run_cell(gone).error_in_exec, gone
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
-    """It and its exercises, each with a kernel of its own, in a folder with nothing else."""
+    """It and its exercises, in a folder with nothing else."""
     book, python = (colab.book, colab.python) if colab.installed else (ROOT / "book", sys.executable)
+    cells = []
     for stem in (name, f"exercises/{name}_exercises"):
         if (book / f"{stem}.ipynb").exists():
             notebook = chapter(book, stem)
             (setup,) = (cell for cell in notebook.cells if cell.id == "colab")
             setup.metadata.tags = [*setup.metadata.get("tags", []), "nbval-ignore-output"]  # names the GPU there
-            nbformat.write(notebook, tmp_path / Path(f"{stem}.ipynb").name)
+            cells += [nbformat.v4.new_code_cell(AFRESH.strip(), id="afresh"), *notebook.cells]
+    for number, cell in enumerate(cells):
+        cell.id = f"{number}-{cell.id}"[:64]
+    nbformat.write(nbformat.from_dict(notebook | {"cells": cells[1:]}), tmp_path / f"{name}.ipynb")
     command = [python, "-m", "pytest", "-p", "nbval.plugin", "--nbval", "--nbval-current-env", "-q", "."]
     command += ["-p", "no:cacheprovider"]
     environment = os.environ | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}

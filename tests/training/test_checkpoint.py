@@ -82,11 +82,11 @@ def test_a_signal_saves_and_says_how_to_go_on(kind, data, whole, tmp_path):
     assert same(net, whole[0])
 
 
-NAME = "fast-resnet-epochs2-batch_size32-image_size16-seed0"  # of what the command writes
+NAME = "fast-resnet-epochs2-batch_size32-image_size8-seed0"  # of what the command writes
 
 
 def command(out, *more):
-    arguments = ["train", "fast-resnet", "--epochs", "2", "--batch-size", "32", "--image-size", "16", "--device", "cpu"]
+    arguments = ["train", "fast-resnet", "--epochs", "2", "--batch-size", "32", "--image-size", "8", "--device", "cpu"]
     environment = os.environ | {"D2LNETS_DATA": str(SUBSET), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "d2lnets", *arguments, "--out", str(out), *more],
