@@ -86,9 +86,12 @@ def test_on_paper_no_answer_and_no_figure_is_lost(visit):
             .filter(e => getComputedStyle(e).display !== "inline").map(e => e.outerHTML.slice(0, 100))"""
     )
     theme = visit.evaluate("document.documentElement.dataset.theme")
+    said = "e => getComputedStyle(e, '::before').content + getComputedStyle(e.firstElementChild).display"
+    benches = visit.evaluate(f"[...document.querySelectorAll('.lab')].map({said})")
     visit.evaluate("dispatchEvent(new Event('afterprint'))")
     visit.emulate_media(media="screen")
     assert lost == [] and theme == "light"
+    assert all("a bench of the live lab stands here" in each and each.endswith("none") for each in benches)
 
 
 def test_axe_finds_nothing(visit):
