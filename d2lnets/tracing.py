@@ -121,7 +121,7 @@ def show_shape(shape: Iterable[int]) -> str:
 
 
 def trace_shapes(net: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Follow one example through `net` in eval mode; nothing is computed, and `net` is not touched.
+    """Follow one example through `net` in eval mode; nothing is computed, `net` is not touched, its hooks do not run.
 
     Each run of a child is a row, in the order in which they ran. A container that never runs itself, such as an
     ``nn.ModuleList``, gives way to its members. Parameters and multiply-adds of the rows add up to the network's:
