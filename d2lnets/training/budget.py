@@ -16,7 +16,7 @@ from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import Run
 
 LESSONS = {  # the source's network, for a GPU; its form for a CPU, and how many images a core can take in a lesson
-    "resnet18": ("resnet18-small", 700),
+    "resnet18": ("resnet18-small", 500),
     "resnet50": ("resnet50-small-thin", 700),
     "googlenet": ("googlenet-small", 400),
     "googlenet-bn": ("googlenet-small-bn", 400),
