@@ -54,11 +54,14 @@ def without_batch_norm(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def scaled_branches(net: nn.Module, factor: float) -> Iterator[None]:
-    """What the network computes stays; what comes back through the branch of each block is multiplied by `factor`."""
+def scaled_branches(net: nn.Module, factor: float | Tensor) -> Iterator[None]:
+    """What the network computes stays; what comes back through the branch of each block is multiplied by `factor`.
 
-    def scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        return output.detach() + factor * (output - output.detach())
+    It is read in the backward pass: a tensor of one number can be changed between two of them.
+    """
+
+    def scale(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        output.register_hook(lambda gradient: factor * gradient)
 
     hooks = [block.bn2.register_forward_hook(scale) for block in net.modules() if isinstance(block, CifarBlock)]
     try:
@@ -81,10 +84,13 @@ def path_gradients(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     net, images = copy.deepcopy(net).double(), images.double().requires_grad_()
     count = sum(isinstance(block, CifarBlock) for block in net.modules())
     factors = torch.cos(torch.pi * (torch.arange(count + 1, dtype=torch.float64) + 0.5) / (count + 1))
+    factor = torch.ones((), dtype=torch.float64)
+    with scaled_branches(net, factor):
+        loss = F.cross_entropy(net(images), labels, reduction="sum")
     gradients: list[Tensor] = []
-    for factor in factors.tolist():
-        with scaled_branches(net, factor):
-            gradients += torch.autograd.grad(F.cross_entropy(net(images), labels, reduction="sum"), images)
+    for value in factors.tolist():
+        factor.fill_(value)
+        gradients += torch.autograd.grad(loss, images, retain_graph=True)
     powers = factors[:, None] ** torch.arange(count + 1)
     return torch.linalg.solve(powers, torch.stack(gradients).flatten(1)).unflatten(1, images.shape)
 

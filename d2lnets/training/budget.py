@@ -16,11 +16,11 @@ from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import Run
 
 LESSONS = {  # the source's network, for a GPU; its form for a CPU, and how many images a core can take in a lesson
-    "resnet18": ("resnet18-small", 1_200),
-    "resnet50": ("resnet50-small-thin", 1_000),
-    "googlenet": ("googlenet-small", 600),
-    "googlenet-bn": ("googlenet-small-bn", 600),
-    "densenet": ("densenet-small", 900),
+    "resnet18": ("resnet18-small", 500),
+    "resnet50": ("resnet50-small-thin", 700),
+    "googlenet": ("googlenet-small", 400),
+    "googlenet-bn": ("googlenet-small-bn", 400),
+    "densenet": ("densenet-small", 500),
 }
 MANY = 10_000  # from so many images on, the book's recipe is taken as it is
 
@@ -127,7 +127,7 @@ def budget(
     """What `device` can train of a chapter's network while a lesson goes on.
 
     On a GPU the network of the source, on all images, enlarged to 96x96, by the book's recipe. On a CPU its small form
-    on so many images of 28x28 that one core needs a few seconds; in batches of 32, or there would be too few steps, and
+    on so many images of 28x28 that one core needs a few seconds; in batches of 16, or there would be too few steps, and
     with a lower learning rate for them.
 
     Args:
@@ -148,5 +148,5 @@ def budget(
         name, recipe = network, replace(BOOK, image_size=96, score_test=images is None)
     else:
         name, images = small, images or few
-        recipe = BOOK if images >= MANY else replace(BOOK, epochs=2, batch_size=32, lr=0.05, flip_test=False)
+        recipe = BOOK if images >= MANY else replace(BOOK, epochs=2, batch_size=16, lr=0.05, flip_test=False)
     return Budget(name, str(where), images, recipe if epochs is None else replace(recipe, epochs=epochs))

@@ -58,7 +58,7 @@ def test_what_cannot_be_trained_is_refused_by_name():
 
 def test_the_training_is_that_of_fit_and_is_told_step_by_step():
     data = d2lnets.load_fashion_mnist(SUBSET)
-    budget = replace(d2lnets.budget("resnet18", "cpu", images=96), network="resnet18-small-thin")
+    budget = replace(d2lnets.budget("resnet18", "cpu", images=80), network="resnet18-small-thin")
     listener, state = Listener(), torch.get_rng_state()
     net, run = budget.train(data, listener)
     assert torch.equal(torch.get_rng_state(), state)
@@ -66,7 +66,7 @@ def test_the_training_is_that_of_fit_and_is_told_step_by_step():
     for mine, theirs in zip(net.parameters(), again.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert listener.networks == ["resnet18-small-thin"] == [run.network]
-    assert [images for images, _, _ in listener.steps] == [32, 64, 96, 128, 160, 192]
+    assert [images for images, _, _ in listener.steps] == [*range(16, 161, 16)]
     assert [loss for _, loss, _ in listener.steps] == run.first_losses == other.first_losses
     assert listener.epochs == [epoch["validation_accuracy"] for epoch in run.epochs]
     held = budget.part(data).validation

@@ -49,12 +49,12 @@ def judge_smoothed_loss(loss: Any, logits: Tensor, labels: Tensor) -> None:
 def judge_lost_by_rate(lost: Any, epochs: int) -> None:
     (lost,) = numbers(lost, 1, "the difference of two accuracies").tolist()
     what = f"{lost:.3f} after {epochs} epochs cannot be."
-    hint = "1,000 images in batches of 32 are 32 steps an epoch. Which accuracy is subtracted from which?"
+    hint = "600 images in batches of 16 are 38 steps an epoch. Which accuracy is subtracted from which?"
     expect(lost > -0.03, what, "the lower rate's accuracy is subtracted from the higher one's", hint)
     expect(lost <= 1, what, "it is a percentage", hint)
     long = "the higher rate was not trained for as many epochs as the lower, or in larger batches"
     if epochs == 3:
-        expect(lost < 0.12, what, long, hint)
+        expect(lost < 0.25, what, long, hint)
     else:
         expect(lost > 0.05, what, "both were trained for too long, or learned nothing in large batches", hint)
 
