@@ -105,7 +105,7 @@ class Budget:
         """The class that the network gives each image, (N,), on the CPU; with `Recipe.flip_test` as in the scores."""
         found = []
         with eval_mode(net):
-            for images, _ in batches(split.to(self.device), 500, prepare=self.recipe.prepare):
+            for images, _ in batches(split.to(self.device), 100, prepare=self.recipe.prepare):
                 logits = net(images)
                 found.append((logits + net(images.flip(-1)) if self.recipe.flip_test else logits).argmax(1).cpu())
         return torch.cat(found)
