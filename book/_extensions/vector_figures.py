@@ -8,11 +8,11 @@ import json
 import re
 from pathlib import Path
 
-from d2lnets.plots.style import PALETTE
-
+PALETTE = Path(__file__).parents[1] / "_static" / "palette.css"  # on light pages first; no import of torch for it
 IMAGE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([^"/]+\.svg)")[^>]*/?>')
 ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
-COLORS = {light: f"var(--{name})" for name, (light, _) in PALETTE.items()} | {
+LIGHT = PALETTE.read_text(encoding="utf-8").partition("}")[0]
+COLORS = {light: f"var(--{name})" for name, light in re.findall(r"--(\w+): (#\w+);", LIGHT)} | {
     "#000000": "currentColor",
     "black": "currentColor",
     "#ffffff": "var(--paper)",
