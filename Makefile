@@ -20,7 +20,7 @@ book: $(READY) $(LAB)  ## build the book
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo "The book is ready. Open: $(CURDIR)/_build/html/index.html"
 
-PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+PYTEST := TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
 test: book $(NBGRADER)  ## build the book, run all tests, and every notebook against its stored outputs
 	$(PYTEST)

@@ -25,7 +25,7 @@ from helpers import ROOT, lacking
 from student_edition import chapters
 
 NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__|rfc3987")  # the last is slow to import
-CHAPTERS = sorted((path.stem for path in (ROOT / "book").glob("*.ipynb")), key=lambda name: name != "densenet")
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 RUNTIMES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "runtimes").glob("*.txt")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
