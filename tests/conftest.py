@@ -3,8 +3,8 @@
 import pytest
 
 FIRST = (  # the longest; what waits more than it computes before all; one chapter makes Colab's environment for all
-    "test_sandbox", "test_taking", "test_teaching", "test_course", "test_a_chapter_prints_in_colab_what_is_stored[dense",
-    "test_lab", "test_a_chapter_prints", "test_checkpoint", "test_pages", "test_browsers", "test_parallel", "test_runs",
+    "test_sandbox", "test_taking", "test_teaching", "test_course", "in_colab_what_is_stored[densenet]", "test_lab",
+    "test_a_chapter_prints", "test_checkpoint", "test_pages", "test_browsers", "test_parallel", "test_runs",
     "test_bench", "test_loop", "test_checks", "test_torchvision", "test_keras", "test_sources",
 )  # fmt: skip
 SLOW = (  # they train, start processes, or load other libraries' networks: `make check` leaves them to `make test`
