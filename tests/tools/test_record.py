@@ -70,20 +70,8 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
         recorded.append(experiment)
 
     monkeypatch.setattr(record, "record", refuse_the_first)
-    command = [
-        "record",
-        "recipe",
-        "ladder",
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--examples",
-        "64",
-        "--seeds",
-        "1",
-        "3",
-    ]
+    command = ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu", "--examples", "64"]
+    command += ["--seeds", "1", "3"]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit, match="another kind of machine"):
         record.main()

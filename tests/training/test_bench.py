@@ -28,10 +28,11 @@ def sleeper(length):
     return lambda: time.sleep(length), 10
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_a_contest_times_each_contestant(monkeypatch):
     import run
 
-    forks = multiprocessing.get_context("fork")  # a contestant that sleeps needs no process without threads
+    forks = multiprocessing.get_context("fork")  # quicker than new processes, and enough for contestants that sleep
     monkeypatch.setattr(run.multiprocessing, "get_context", lambda way: forks)
     results = run.contest("sleep", {"long": (sleeper, 0.2), "short": (sleeper, 0.1)}, rounds=2)
     assert results["long"]["images_per_second"] == pytest.approx(50, rel=0.2)
