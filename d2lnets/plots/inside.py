@@ -301,8 +301,9 @@ def plot_paths(shares: Mapping[str, torch.Tensor]) -> None:
     with figure(2.8) as axis:
         for (name, values), (color, hatch) in zip(shares.items(), ((GREY, "//"), (BLUE, ""))):
             axis.bar(range(len(values)), values, 0.85, fc=color + "55", ec=color, hatch=hatch, lw=0.8, label=name)
-        axis.set(xlabel="branches on the path", ylabel="share", ylim=(0, None))
+        axis.set(xlabel="branches on the path", ylabel="share")
         axis.grid(False, axis="x")
+        axis.set_ylim(0, 1.25 * axis.get_ylim()[1])  # room for the legend above the bars
         axis.legend(fontsize=8)
 
 
