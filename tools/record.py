@@ -23,7 +23,7 @@ from d2lnets.networks import build
 from d2lnets.training import degradation, runs, transfer
 from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
 from d2lnets.training.recipe import BOOK, D2L, Recipe
-from d2lnets.training.runs import RECORDED, machine, pack
+from d2lnets.training.runs import RECORDED, Run, machine, pack
 
 # For each class the first validation image, and one that two trained networks get wrong.
 WATCHED = (0, 242, 22, 332, 26, 267, 15, 190, 7, 36, 4, 258, 3, 18, 8, 1717, 1, 4158, 13, 38)
@@ -199,10 +199,9 @@ def record(planned, experiment, data, device, out, streams, until=None):
     """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
     there, kinds = set(), {machine(device)["device"]}
     for file in out.parent.glob(f"{experiment}*.jsonl"):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            run = json.loads(line)
-            there.add(json.dumps([run["network"], run["recipe"], run["seed"]], sort_keys=True))
-            kinds.add(run["machine"]["device"])
+        for run in Run.load_lines(file):
+            there.add(json.dumps([run.network, run.recipe, run.seed], sort_keys=True))
+            kinds.add(run.machine["device"])
     if len(kinds) > 1:
         kinds = " and ".join(sorted(kinds))
         raise ValueError(

@@ -22,8 +22,9 @@ from d2lnets.checks.contracts import (
     TRANSITION,
 )
 from d2lnets.checks.examination import examine
-from d2lnets.checks.judging import Verdict, judge
+from d2lnets.checks.judging import judge
 from d2lnets.checks.values import check_exercise, check_value
+from d2lnets.checks.wording import Verdict
 
 __all__ = [
     "Verdict",

@@ -13,10 +13,11 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from d2lnets.checks.contracts import IN, Case, Contract
-from d2lnets.checks.judging import Crashed, Refused, Verdict, call, explain
+from d2lnets.checks.judging import call
 from d2lnets.checks.recording import observe, randomize
 from d2lnets.checks.replaying import Plan, close, departs_at, difference, layers_of, replay
 from d2lnets.checks.values import kind_of
+from d2lnets.checks.wording import Crashed, Refused, Verdict, explain
 
 
 def examine(answer: object, contract: Contract, seed: int = 0) -> Verdict:

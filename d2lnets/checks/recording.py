@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from d2lnets.checks.judging import Crashed, Refused, call
+from d2lnets.checks.judging import call
+from d2lnets.checks.wording import Crashed, Refused
 
 
 @dataclass(eq=False)

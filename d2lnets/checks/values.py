@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from d2lnets.checks.exercises import EXERCISES
-from d2lnets.checks.judging import Refused, Verdict, call, judge
+from d2lnets.checks.judging import call, judge
+from d2lnets.checks.wording import Refused, Verdict, told
 
 
 def check_value(
@@ -37,7 +38,7 @@ def check_value(
         return Verdict(True, f"{_short(answer)} is right.")
     for cause, value in (mistakes or {}).items():
         if agree(given, plain(value), tolerance):
-            return Verdict(False, f"{_short(answer)} is not right.\nLikeliest cause: {cause}.")
+            return Verdict(False, told(f"{_short(answer)} is not right.", cause))
     if answer is Ellipsis:
         return Verdict(False, "Nothing is filled in yet: put your answer in place of the three dots.")
     number = isinstance(wanted, Number) and not isinstance(wanted, bool)

@@ -115,14 +115,14 @@ class Run:
         """Of training, by the clock."""
         return self.examples * len(self.epochs) / self.seconds if self.epochs else 0.0
 
-    def line(self) -> str:
-        """The run as a line of a ``.jsonl`` file, which `load_lines` reads."""
-        return json.dumps({"format": self.FORMAT, **asdict(self)}, allow_nan=False, default=float) + "\n"
+    def line(self, indent: int | None = None) -> str:
+        """The run as JSON: a line of a ``.jsonl`` file, which `load_lines` reads; with `indent` a file for `load`."""
+        content = {"format": self.FORMAT, **asdict(self)}
+        return json.dumps(content, indent=indent, allow_nan=False, default=float) + "\n"
 
     def save(self, path: Path | str) -> None:
         """Write the run to a JSON file; the file is whole or not there."""
-        content = json.dumps({"format": self.FORMAT, **asdict(self)}, indent=1, allow_nan=False, default=float)
-        write(expanded(path), (content + "\n").encode())
+        write(expanded(path), self.line(indent=1).encode())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -131,24 +131,20 @@ class Run:
         Raises:
             ValueError: the file is not a run, or of a later format than this version knows.
         """
-        try:
-            return cls._of(path, json.loads(expanded(path).read_text(encoding="utf-8")))
-        except ValueError as error:
-            if str(path) in str(error):
-                raise
-            raise ValueError(f"{path} is not a recorded run: {error!r}") from error
+        return cls._of(path, expanded(path).read_bytes())
 
     @classmethod
     def load_lines(cls, path: Path | str) -> list[Self]:
         """The runs of a ``.jsonl`` file, as ``tools/record.py`` writes it; see `load`."""
-        return [cls._of(path, json.loads(line)) for line in expanded(path).read_text(encoding="utf-8").splitlines()]
+        return [cls._of(path, line) for line in expanded(path).read_bytes().splitlines()]
 
     @classmethod
-    def _of(cls, path: Path | str, content: dict) -> Self:
+    def _of(cls, path: Path | str, text: bytes) -> Self:
         try:
+            content = json.loads(text)
             version = content.pop("format")
             run = cls(**content) if version == cls.FORMAT else None
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a recorded run: {error!r}") from error
         if run is None:
             raise ValueError(f"{path} has format {version}; this version of d2lnets reads {cls.FORMAT}: update it")

@@ -54,7 +54,7 @@ ATTEMPTS = {  # what a cell tries; none of it may print "got it"
 
 
 PATCHES = """
-from d2lnets.checks.judging import Verdict
+from d2lnets.checks.wording import Verdict
 checks.check_exercise = d2lnets.checks.values.check_exercise = lambda *a, **k: Verdict(True, "")
 d2lnets.checks.values._check_exercise = d2lnets.checks.judging.judge = lambda *a, **k: Verdict(True, "")
 d2lnets.checks.values.agree = lambda *a: True

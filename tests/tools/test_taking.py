@@ -20,6 +20,8 @@ from course import gradescope, results, taking
 from helpers import lacking
 from student_edition import chapters, for_students
 
+from d2lnets.checks.wording import told
+
 GOOD = {
     "exercise-1": "photo_shapes = [[64, 56, 56], [64, 56, 56], [128, 28, 28], [256, 14, 14], [512, 7, 7]]",
     "exercise-2": "block_parameters = 230_272",
@@ -199,7 +201,7 @@ def test_the_feedback_has_verdict_and_hint_and_no_hidden_test(folder):
 
 def test_the_overview_counts_mistakes_and_says_what_separates():
     header = ["notebook", "passed", "of", "resnet18 1", "resnet18 2", "remarks"]
-    wrong = "3 is not right.\nLikeliest cause: the stem is not counted.\nHint: Count.".replace("\n", " ")
+    wrong = " ".join(told("3 is not right.", "the stem is not counted", "Count.").split("\n"))
     lines = [
         ["a", 2, 2, "passed", "passed", ""],
         ["b", 1, 2, "passed", wrong, ""],

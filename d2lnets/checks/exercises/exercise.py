@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2lnets.checks.judging import Refused
 from d2lnets.checks.programs.variants import Variant
 from d2lnets.checks.recording import observe, randomize
 from d2lnets.checks.replaying import Plan, departs_at, difference, replay
+from d2lnets.checks.wording import Refused
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, numbers, parameters
-from d2lnets.checks.judging import Refused
 from d2lnets.checks.programs.variants import NORM, RELU, Steps, Variant, run
 from d2lnets.checks.replaying import Net
+from d2lnets.checks.wording import Refused
 
 
 def judge_canceling_block(block: Any) -> None:

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.checks.exercises.exercise import Exercise, expect, expect_program, parameters
-from d2lnets.checks.judging import Crashed, Refused
 from d2lnets.checks.programs.variants import CONV, NORM, POOL, Pool, Steps, Variant, run
 from d2lnets.checks.recording import observe
 from d2lnets.checks.replaying import Net
+from d2lnets.checks.wording import Crashed, Refused
 
 
 def on_the_way(
