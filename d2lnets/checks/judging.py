@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from d2lnets.checks.wording import Crashed, Refused, Verdict, line_in, one_line, their_line, told
+from d2lnets.checks.wording import Crashed, Refused, Verdict, is_theirs, line_in, one_line, their_line, told
 
 _Result = TypeVar("_Result")
 
@@ -88,12 +88,41 @@ def call(doing: str, function: Callable[..., _Result], *args: object, **kwargs: 
 
 
 def _stop(thread):
-    for _ in range(20):
-        if not thread.is_alive():
-            return
-        if hasattr(ctypes, "pythonapi"):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeIsUp))
-        thread.join(0.05)
+    """Raise in the thread until it ends, for up to two seconds: what is raised once can be caught."""
+    if sys.version_info >= (3, 12):
+        with _raising_at_each_line(thread.ident):
+            thread.join(2)
+    elif hasattr(ctypes, "pythonapi"):
+        ends, interval = time.monotonic() + 2, sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # seconds of a thread's turn, so that one exception meets another's handler
+        while thread.is_alive() and time.monotonic() < ends:
+            if len(_stack(thread)) > 1:  # it stands there while this thread runs
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeIsUp))
+            time.sleep(0)  # gives way
+        sys.setswitchinterval(interval)
+
+
+@contextmanager
+def _raising_at_each_line(ident):
+    """In what the student wrote, where the thread `ident` runs it."""
+
+    def stop(code, *_):
+        if threading.get_ident() == ident and is_theirs(code):
+            raise _TimeIsUp
+
+    watch, events = sys.monitoring, (sys.monitoring.events.LINE, sys.monitoring.events.JUMP)
+    tool = next(tool for tool in range(6) if watch.get_tool(tool) is None)
+    watch.use_tool_id(tool, "d2lnets.checks")
+    for event in events:
+        watch.register_callback(tool, event, stop)
+    watch.set_events(tool, sum(events))
+    try:
+        yield
+    finally:
+        watch.set_events(tool, 0)
+        for event in events:
+            watch.register_callback(tool, event, None)
+        watch.free_tool_id(tool)
 
 
 def _deterministic(*strict):
@@ -136,6 +165,13 @@ def _global_state_kept(seed):
 
 
 def _where_it_is(thread):
-    frame = sys._current_frames().get(thread.ident)
-    line = line_in(reversed(list(traceback.walk_stack(frame)))) if frame else ""
+    line = line_in(_stack(thread))
     return f", in your {line}" if line else ""
+
+
+def _stack(thread):
+    """The frames of the thread and their lines, from `judge`'s own function on, the deepest last."""
+    frame = sys._current_frames().get(thread.ident)
+    frames = list(traceback.walk_stack(frame)) if frame else []
+    ours = [i for i, (frame, _) in enumerate(frames) if frame.f_code.co_filename == __file__ and frame.f_code.co_name == "run"]
+    return frames[ours[-1] :: -1] if ours else []

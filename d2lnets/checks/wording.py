@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 import torch
@@ -126,14 +126,19 @@ _NOT_THEIRS = tuple(
 )
 
 
+def is_theirs(code: CodeType) -> bool:
+    """Neither of a library nor of this package."""
+    path = code.co_filename
+    return not (path.startswith("<frozen") or os.path.normcase(os.path.realpath(path)).startswith(_NOT_THEIRS))
+
+
 def line_in(frames: Iterable[tuple[FrameType, int]]) -> str:
-    """The deepest line that is neither of a library nor of this package."""
+    """The deepest line that the student wrote."""
     for frame, number in reversed(list(frames)):
         code = frame.f_code
-        path = code.co_filename
-        if path.startswith("<frozen") or os.path.normcase(os.path.realpath(path)).startswith(_NOT_THEIRS):
+        if not is_theirs(code):
             continue
-        text = linecache.getline(path, number, frame.f_globals).strip()
+        text = linecache.getline(code.co_filename, number, frame.f_globals).strip()
         function = "" if code.co_name == "<module>" else f" of {code.co_name}"
         return f"line {number}{function}" + (f": {text}" if text else "")
     return ""
