@@ -149,7 +149,7 @@ def _with_files(path):
     """The folder that has the files: `path`, or one beneath it, where torchvision keeps them."""
     folder = expanded(path)
     for place in (folder, folder / "raw", folder / TORCHVISIONS):
-        if any((place / f"{name}{end}").is_file() for name in SHA256 for end in ("", ".gz")):
+        if any(_file(place, name) for name in SHA256):
             return place
     if folder.exists():
         names = ", ".join(SHA256)
@@ -170,9 +170,15 @@ def _read(folder, validation, remedy):
     return FashionMNIST(train[:cut], train[cut:], test, folder)
 
 
+def _file(folder, name):
+    """The file of that name, as it is or gzipped; or as 7-Zip unpacks it, with a dot: train-images.idx3-ubyte."""
+    names = (name, f"{name}.gz", name.replace("-idx", ".idx"))
+    return next((folder / each for each in names if (folder / each).is_file()), None)
+
+
 def _read_file(folder, name, remedy):
     """One idx file, gzipped or not, as a tensor, and what it is of: verified before it is used."""
-    file = next((f for f in (folder / name, folder / f"{name}.gz") if f.is_file()), None)
+    file = _file(folder, name)
     if file is None:
         raise DataError(f"{folder / name} (or {name}.gz) is missing: {remedy}")
     try:

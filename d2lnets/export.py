@@ -1,5 +1,6 @@
 """Trained networks as ONNX files, with a switch for everything that can be taken out: what the live lab runs."""
 
+import copy
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,11 +101,12 @@ def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] =
     ``class_maps``.
 
     Args:
-        net: in eval mode, or batch norm would look at the batch.
+        net: in eval mode, or batch norm would look at the batch; on any device and in any precision: the file has
+            float32 weights.
 
     Raises:
         ImportError: the packages that write ONNX files are missing, or PyTorch is too old for them.
-        ValueError: `net` is in training mode, or does not accept `input_shape`.
+        ValueError: `net` is in training mode, does not accept `input_shape`, or is no network of this package.
     """
     if not find_spec("onnxscript"):
         raise ImportError("writing ONNX files needs more packages: pip install onnx onnxscript")
@@ -112,8 +114,15 @@ def export(net: nn.Module, path: Path | str, input_shape: tuple[int, int, int] =
         raise ImportError(f"writing ONNX files needs PyTorch 2.9 or later, not {torch.__version__}: update torch")
     if net.training:
         raise ValueError("only a network in eval mode can be exported: call net.eval() first")
+    net = getattr(net, "_orig_mod", net)  # of torch.compile
     stages = [stage.name for stage in trace_shapes(net, input_shape)]
-    switched = Switched(net).eval()
+    head = net[-1] if isinstance(net, nn.Sequential) else None
+    if not isinstance(head, nn.Sequential) or not isinstance(head[-1], nn.Linear):
+        raise ValueError(
+            f"only a network of this package can be exported, with stages and a head, got {type(net).__name__}: "
+            "torch.onnx.export writes others"
+        )
+    switched = Switched(copy.deepcopy(net).cpu().float()).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         model = torch.onnx.export(  # type: ignore[union-attr]  # None only where it writes the file itself

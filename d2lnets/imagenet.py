@@ -10,6 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -101,11 +102,13 @@ def load_torchvision(net: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> 
     Args:
         net: ResNet-18, ResNet-50, DenseNet-121 or GoogLeNet, as this module makes them. Changed in place,
             and put into eval mode: batch norm that was folded cannot be trained.
-        state_dict: of torchvision's network of the same name; auxiliary classifiers are left out.
+        state_dict: of torchvision's network of the same name, or a training's checkpoint that has it as
+            ``"state_dict"``; auxiliary classifiers, and what wrappers and counters add, are left out.
 
     Raises:
-        ValueError: the weights are those of another network; `net` is as it was.
+        ValueError: the weights are those of another network, or are none; `net` is as it was.
     """
+    state_dict = _unwrapped(state_dict)
     children = dict(net.named_children())
     eps = 1e-5  # torchvision's
     if "dense1" in children:
@@ -138,6 +141,19 @@ def load_torchvision(net: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> 
     net.load_state_dict(taken, strict=False)  # not strict: num_batches_tracked stays
     _use_torchvisions_geometry(net)
     net.eval()
+
+
+def _unwrapped(state_dict):
+    """The weights as torchvision names them: without DataParallel's, torch.compile's and thop's additions."""
+    if isinstance(state_dict, Mapping) and isinstance(state_dict.get("state_dict"), Mapping):
+        state_dict = state_dict["state_dict"]
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(
+            f"state_dict must be weights by name, got {type(state_dict).__name__}: pass what state_dict() of a network "
+            "returns, or torch.load of a file"
+        )
+    names = {key: re.sub(r"^((module|_orig_mod)\.)+", "", key) for key in state_dict}
+    return {names[key]: each for key, each in state_dict.items() if not key.endswith(("total_ops", "total_params"))}
 
 
 def _translate(net, name, module, theirs, given, eps):
@@ -184,6 +200,18 @@ class Guess(NamedTuple):
     probability: float
 
 
+def _of_8_bits(image):
+    """An image of 16 bits, which Pillow would cut off at 255, with 8; others as they are."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("image has floating-point pixels, of an unknown range: save it with 8 or 16 bits first")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    return Image.fromarray((pixels >> 8 * int(pixels.max() > 255)).clip(0, 255).astype(np.uint8))
+
+
 @torch.no_grad()
 def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", top: int = 5) -> list[Guess]:
     """The most probable classes of ImageNet for a photo, by the book's network with torchvision's weights.
@@ -201,6 +229,7 @@ def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", t
 
     Raises:
         ValueError: `network`, `top` or `image` cannot be.
+        OSError: there is no such file, or it is no image.
         RuntimeError: the weights are not on this machine and cannot be downloaded, or the file is damaged.
     """
     from PIL import Image, ImageOps
@@ -210,11 +239,13 @@ def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", t
         raise ValueError(f"no network {network!r}; there are {', '.join(READY_MADE)}")
     if not 1 <= top <= 1000:
         raise ValueError(f"top must be from 1 to 1000, got {top}")
+    if isinstance(image, str) and "://" in image:
+        raise ValueError(f"image must be a file on this machine, got the address {image}: download it first")
     if isinstance(image, (str, Path)):
         image = Image.open(expanded(image))
     if not isinstance(image, Image.Image):
         raise ValueError(f"image must be a PIL image or the path of one, got {type(image).__name__}")
-    image = ImageOps.exif_transpose(image)
+    photo = _of_8_bits(ImageOps.exif_transpose(image)).convert("RGB")
     weights = models.get_model_weights(network).DEFAULT
     place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     try:
@@ -227,7 +258,7 @@ def classify(image: "PIL.Image.Image | Path | str", network: str = "resnet50", t
     load_torchvision(net, theirs.state_dict())
 
     transform = weights.transforms()
-    x = transform(image.convert("RGB"))[None]  # (1, 3, 224, 224)
+    x = transform(photo)[None]  # (1, 3, 224, 224)
     if network == "googlenet":  # it was trained on pixels from -1 to 1
         mean, std = (torch.tensor(values)[:, None, None] for values in (transform.mean, transform.std))
         x = 2 * (x * std + mean) - 1

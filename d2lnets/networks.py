@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 from torch import nn
 
@@ -74,7 +75,7 @@ def load_trained(name: str, path: Path | str | None = None) -> nn.Sequential:
 
     Raises:
         ValueError: there are no weights of that network; the message says of which there are.
-        RuntimeError: the file has another network's weights.
+        RuntimeError: the file has another network's weights, or is no checkpoint.
     """
     net = build(name)
     if path is None:
@@ -82,8 +83,19 @@ def load_trained(name: str, path: Path | str | None = None) -> nn.Sequential:
         if not path.exists():
             known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
             raise ValueError(f"no trained weights of {name} ship with the package; there are those of {known}")
-    tensors = safetensors.torch.load_file(expanded(path))
+    try:
+        tensors = safetensors.torch.load_file(expanded(path))
+    except safetensors.SafetensorError as error:
+        raise RuntimeError(
+            f"{path} is no checkpoint of fit or d2lnets train ({error}); what torch.save wrote, "
+            "net.load_state_dict(torch.load(path)) reads"
+        ) from error
     prefix = "average/module." if "average/n_averaged" in tensors else "net/"
     state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    if not state:
+        raise RuntimeError(
+            f"{path} is no checkpoint of fit or d2lnets train; a state dict alone, "
+            "net.load_state_dict(safetensors.torch.load_file(path)) reads"
+        )
     net.load_state_dict(state)
     return net.eval()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,18 @@ def trace_shapes(net: nn.Module, input_shape: Sequence[int]) -> Trace:
     if not isinstance(net, nn.Module):
         raise ValueError(f"net must be a network, an nn.Module, got {net!r}")
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if len(shape) != 3 or not all(isinstance(side, Integral) and side > 0 for side in shape):
         raise ValueError(f"input_shape must be three positive integers (C, H, W), got {input_shape!r}")
+    shape = tuple(map(int, shape))  # NumPy's are integers too
     if any(nn.parameter.is_lazy(tensor) for tensor in (*net.parameters(), *net.buffers())):
         raise ValueError("the network has lazy layers without a shape: run one batch through it first")
     if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
         raise ValueError("the network is made of TorchScript, which cannot be followed: trace what it was made from")
+    if any(
+        type(each).__module__.startswith("torch.ao.nn") and "quantized" in type(each).__module__
+        for each in net.modules()
+    ):
+        raise ValueError("the network is quantized, which cannot be followed: trace the float network it was made from")
     net = getattr(net, "_orig_mod", net)  # of torch.compile
     twin = _twin_of(net)
     _check_inputs(twin)

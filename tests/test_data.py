@@ -186,6 +186,14 @@ def test_plain_files_are_as_good_as_gzipped_ones(folder):
     assert len(load_fashion_mnist(folder).test) == 1_000
 
 
+def test_files_as_7_zip_unpacks_them_are_as_good(folder):
+    """With a dot for the second hyphen."""
+    for file in list(folder.glob("*.gz")):
+        file.with_name(file.stem.replace("-idx", ".idx")).write_bytes(gzip.decompress(file.read_bytes()))
+        file.unlink()
+    assert len(load_fashion_mnist(folder).test) == 1_000
+
+
 def test_without_any_source_the_subset_is_used_and_one_line_says_so(nowhere, capfd):
     data = load_fashion_mnist()
     assert data.source == SUBSET

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import torch
+import torchvision
+from torch import nn
 
 import d2lnets
 from d2lnets.__main__ import main
@@ -40,6 +42,29 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"needs PyTorch 2.9 or later, not 2.8.1\+cu128: update torch"):
         export(net, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [lambda net: net.half(), lambda net: net.double(), lambda net: torch.compile(net)],
+    ids=["half", "double", "compiled"],
+)
+def test_the_file_is_the_same_whatever_the_network_is_kept_in(kept, tmp_path):
+    net = d2lnets.fast_resnet((4, 8)).eval()
+    for weight in net.parameters():
+        weight.data = weight.data.half().float()
+    export(net, tmp_path / "float.onnx")
+    export(kept(net), tmp_path / "kept.onnx")
+    assert (tmp_path / "kept.onnx").read_bytes() == (tmp_path / "float.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "net", [nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), nn.Sequential(nn.Flatten()), torchvision.models.resnet18()]
+)
+def test_a_network_of_somebody_else_is_refused(net, tmp_path):
+    size = (1, 28, 28) if isinstance(net, nn.Sequential) else (3, 64, 64)
+    with pytest.raises(ValueError, match=r"only a network of this package .* got .*: torch.onnx.export writes others"):
+        export(net.eval(), tmp_path / "a.onnx", size)
 
 
 def command(capsys, *arguments):

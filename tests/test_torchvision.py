@@ -88,19 +88,55 @@ def test_weights_of_another_network_are_refused_and_ours_stay(ours, theirs):
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
 
 
+def counted(state):
+    """As thop's profile leaves it."""
+    return state | {
+        f"{layer}{name}": torch.zeros(1) for layer in ("", "conv1.") for name in ("total_ops", "total_params")
+    }
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}},
+        counted,
+    ],
+    ids=["DataParallel", "torch.compile", "checkpoint of PyTorch's ImageNet example", "counted by thop"],
+)
+def test_weights_are_taken_from_what_others_wrap_around_them(kept):
+    peer = random_peer("resnet18")
+    net = imagenet.resnet18()
+    imagenet.load_torchvision(net, kept(peer.state_dict()))
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(net(x), peer(x), rtol=1e-3, atol=1e-3 * peer(x).abs().max().item())
+
+
+@pytest.mark.parametrize("wrong", [models.resnet18(weights=None), "resnet18.pth", None])
+def test_what_is_no_state_dict(wrong):
+    with pytest.raises(ValueError, match=rf"must be weights by name, got {type(wrong).__name__}: pass what state_dict"):
+        imagenet.load_torchvision(imagenet.resnet18(), wrong)
+
+
 def test_another_number_of_classes_is_named():
     with pytest.raises(ValueError, match=r"head.2.weight is \(10, 512\), not \(1000, 512\)"):
         imagenet.load_torchvision(d2lnets.resnet18(3, 10), models.resnet18(weights=None).state_dict())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_photo_gets_torchvisions_answers(name, tmp_path, monkeypatch):
-    """With random weights where torchvision would keep the downloaded ones."""
+def keep_random_weights(name, tmp_path, monkeypatch):
+    """Where torchvision would keep the downloaded ones."""
     weights = models.get_model_weights(name).DEFAULT
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     place = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
     place.parent.mkdir(parents=True)
     torch.save(random_peer(name).state_dict(), place)
+    return weights
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_photo_gets_torchvisions_answers(name, tmp_path, monkeypatch):
+    weights = keep_random_weights(name, tmp_path, monkeypatch)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))
     photo.save(tmp_path / "photo.png")
 
@@ -111,6 +147,30 @@ def test_a_photo_gets_torchvisions_answers(name, tmp_path, monkeypatch):
     torch.testing.assert_close(
         torch.tensor([guess.probability for guess in guesses]), expected.values, rtol=1e-3, atol=0
     )
+
+
+def test_a_photo_of_16_bits_gets_the_answers_of_its_8_bits(tmp_path, monkeypatch):
+    keep_random_weights("resnet18", tmp_path, monkeypatch)
+    grey = np.random.default_rng(0).integers(0, 255, (300, 300), dtype=np.uint8)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "grey.png")
+    expected = imagenet.classify(Image.fromarray(grey), "resnet18")
+    for image in (tmp_path / "grey.png", Image.fromarray(grey.astype(np.int32) * 257), Image.fromarray(grey * 1)):
+        assert imagenet.classify(image, "resnet18") == expected
+
+
+@pytest.mark.parametrize(
+    "image, said",
+    [
+        (
+            "https://example.org/dog.jpg",
+            "a file on this machine, got the address https://example.org/dog.jpg: download",
+        ),
+        (Image.new("F", (30, 30)), "image has floating-point pixels, of an unknown range: save it with 8 or 16 bits"),
+    ],
+)
+def test_what_is_no_photo_says_what_to_do(image, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        imagenet.classify(image)
 
 
 def test_without_a_network_the_error_says_where_the_file_goes(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import math
 import threading
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 import torchinfo
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, weight_norm
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from d2lnets import Residual, densenet, googlenet, plots, resnet18, resnet50, trace_shapes
 
@@ -188,6 +190,11 @@ def test_a_shape_that_is_not_one_is_refused(shape):
         trace_shapes(resnet18(), shape)
 
 
+def test_numpys_integers_are_integers():
+    trace = trace_shapes(conv(), tuple(np.array([1, 9, 9])))
+    assert repr(trace.input_shape) == repr(trace[0].output_shape) == "(1, 9, 9)"
+
+
 def test_wrong_channels_are_named():
     with pytest.raises(ValueError, match="takes 1 channels, not 3"):
         trace_shapes(resnet18(), (3, 96, 96))
@@ -321,9 +328,17 @@ def test_a_layer_run_by_its_forward_is_a_row():
         (nn.Sequential(nn.Flatten(0, 1), nn.LSTM(9, 4, batch_first=True)), (3, 9, 9)),
         (Net(lambda net, x: net.conv(x[:, None]), conv=nn.Conv3d(1, 2, 3)), (3, 9, 9)),
         (Net(lambda net, x: torch.einsum("nchw,ncvw->nhv", x, x)), (3, 9, 9)),
+        (
+            Net(
+                lambda net, x: next(x[0] @ weight for weight in net.weights),
+                weights=nn.ParameterList([torch.ones(9, 2), torch.ones(9, 3)]),
+                never=nn.ParameterList([torch.ones(5)]),
+            ),
+            (3, 9, 9),
+        ),
         (Net(lambda net, x: torch.inference_mode()(net.fc)(x), fc=nn.Linear(9, 3)), (3, 9, 9)),
     ],
-    ids=["ViT", "ShuffleNet", "transformer", "LSTM", "conv3d", "einsum", "inference mode"],
+    ids=["ViT", "ShuffleNet", "transformer", "LSTM", "conv3d", "einsum", "parameters in a list", "inference mode"],
 )
 def test_rows_add_up_to_the_parameters_and_the_operations_of_pytorchs_counter(net, shape):
     trace = trace_shapes(net, shape)
@@ -427,6 +442,29 @@ def test_an_attribute_that_cannot_be_copied_is_named(value, kind):
     net = nn.Sequential(conv(), Net(lambda net, x: x, attribute=value))
     with pytest.raises(ValueError, match=rf"its attribute 1\.attribute, of type {kind}, cannot be copied"):
         trace_shapes(net, (1, 9, 9))
+
+
+@pytest.mark.parametrize("compiled", [lambda net: torch.compile(net), lambda net: net.compile() or net])
+def test_a_compiled_part_is_followed_as_it_was_written(compiled):
+    part = nn.Sequential(conv(1, 2), nn.ReLU())
+    expected = rows(trace_shapes(nn.Sequential(conv(), part, conv(2, 1)), (1, 9, 9)))
+    assert rows(trace_shapes(nn.Sequential(conv(), compiled(part), conv(2, 1)), (1, 9, 9))) == expected
+
+
+def test_torchvisions_feature_extractor_has_the_layers_of_its_network():
+    net = torchvision.models.resnet18()
+    extractor = create_feature_extractor(net, {"layer1": "early", "layer2": "late"})
+    trace = trace_shapes(extractor, (3, 64, 64))
+    assert trace.multiply_adds == sum(stage.multiply_adds for stage in list(trace_shapes(net, (3, 64, 64)))[:6])
+    assert (trace["layer2.1.conv2"].output_shape, trace[-1].receptive_field) == ((128, 8, 8), 99)
+    assert extractor.eval()(torch.zeros(1, 3, 64, 64))["late"].shape == (1, 128, 8, 8)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_quantized_network_is_refused():
+    layers = pytest.importorskip("torch.ao.nn.quantized.dynamic")
+    with pytest.raises(ValueError, match="is quantized, which cannot be followed: trace the float network"):
+        trace_shapes(nn.Sequential(nn.Flatten(), layers.Linear(81, 10)), (1, 9, 9))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
@@ -537,6 +575,8 @@ SEEN = {  # each with the side that it sees, of an image of 32 by 32
     "rows and columns exchanged": (after_conv(lambda net, x: net.conv(x.mT), conv=nn.Conv2d(4, 4, (5, 1))), 7),
     "even kernel, padded on one side": (nn.Sequential(nn.ZeroPad2d((3, 0, 3, 0)), nn.Conv2d(1, 1, 4), conv()), 6),
     "reflected": (nn.Sequential(conv(padding_mode="reflect"), conv(padding_mode="replicate")), 5),
+    "dilated": (nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=3)), 11),
+    "padding of the same size, even kernel": (nn.Sequential(nn.Conv2d(1, 1, 4, padding="same"), conv()), 6),
     "max-pools": (nn.Sequential(conv(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(2)), 7),
     "one of the rows": (after_conv(lambda net, x: x[:, :, 3, 5]), 3),
 }
@@ -594,6 +634,11 @@ def test_a_global_pool_sees_all(pool):
 
 def test_what_does_not_depend_on_the_image_sees_nothing():
     assert trace_shapes(after_conv(lambda net, x: torch.zeros_like(x)), (1, 9, 9))[0].receptive_field == 0
+
+
+def test_what_is_no_tensor_among_several_outputs_is_passed_over():
+    net = nn.Sequential(Net(lambda net, x: (3, None, net.a(x), "loss"), a=conv()), Net(lambda net, x: x[2] * x[0]))
+    assert rows(trace_shapes(net, (1, 9, 9))) == [("0", 10, 3), ("1", 0, 3)]
 
 
 @dataclass

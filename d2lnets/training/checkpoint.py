@@ -118,10 +118,8 @@ class Checkpoint:
                 f"{self.path} is of another training: {', '.join(differing)}. "
                 "Go on with the settings it was begun with, or choose another file"
             )
-        names = {weight: name for name, weight in self.net.named_parameters()}
-        wanted = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
-        if self.average:
-            wanted |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
+        names = {weight: _eager(name) for name, weight in self.net.named_parameters()}
+        wanted = self._weights()
         for name, tensor in wanted.items():
             if name not in tensors or tensors[name].shape != tensor.shape:
                 raise CheckpointError(
@@ -154,14 +152,19 @@ class Checkpoint:
                 state[key] = value.to(weight.device)
         return state
 
+    def _weights(self):
+        weights = {f"net/{_eager(name)}": tensor for name, tensor in self.net.state_dict().items()}
+        if self.average:
+            weights |= {f"average/{_eager(name)}": tensor for name, tensor in self.average.state_dict().items()}
+        return weights
+
     def _tensors(self):
-        tensors = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors = self._weights()
         for name, weight in self.net.named_parameters():
             for optimizer in self.optimizers:
                 state = optimizer.state.get(weight, {})
-                tensors |= {f"optimizer/{name}/{key}": value for key, value in state.items() if value is not None}
-        if self.average:
-            tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
+                kept = {key: value for key, value in state.items() if value is not None}
+                tensors |= {f"optimizer/{_eager(name)}/{key}": value for key, value in kept.items()}
         return tensors
 
     def _read(self):
@@ -181,3 +184,8 @@ class Checkpoint:
             f"{self.path} has format {head['format']}, this version of d2lnets reads {self.FORMAT}: "
             "move it away to start anew"
         )
+
+
+def _eager(name):
+    """A weight's name without what torch.compile puts into it: so a checkpoint is the same with and without it."""
+    return name.replace("_orig_mod.", "")

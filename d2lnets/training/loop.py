@@ -245,7 +245,7 @@ class Trainer:
         in_epoch = len(batch_indices(torch.arange(len(train)), recipe.batch_size))
         end = recipe.epochs * in_epoch
         done = in_epoch * (state.progress.epoch - 1) + state.progress.step
-        quiet = {} if parallel.is_first() else {"disable": True}
+        quiet = {} if parallel.is_first() and sys.stderr else {"disable": True}  # pythonw has no stderr
         bar = tqdm(initial=done, total=end, unit="batch", delay=1, mininterval=0.5, leave=None, **quiet)
         with (
             bar,

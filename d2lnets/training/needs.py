@@ -61,9 +61,10 @@ def require_split(split: Split, name: str) -> None:
     if not isinstance(images, torch.Tensor) or not isinstance(labels, torch.Tensor):
         raise TypeError(f"{name} must be a Split, with tensors images and labels, got {type(split).__name__}")
     if images.dtype != torch.uint8 or images.dim() != 4:
+        way = "pixels from 0 to 1 become so by (255 * images).round().byte()"
         raise ValueError(
             f"{name}.images must be uint8, from 0 to 255, of shape (N, channels, height, width), got {_what(images)}; "
-            "pixels from 0 to 1 become so by (255 * images).round().byte()"
+            + ("images[:, None] has one channel" if images.dtype == torch.uint8 and images.dim() == 3 else way)
         )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise ValueError(

@@ -1,6 +1,7 @@
 """The course on nbgrader: what students get, and what becomes of what they hand in."""
 
 import builtins
+import copy
 import csv
 import re
 import sys
@@ -175,3 +176,47 @@ def test_late_work_loses_a_part_for_each_day_begun(late, days, taken, tmp_path):
         days * 86_400,
     )
     assert found == pytest.approx(taken)
+
+
+def one_exercise(tmp_path, change):
+    """A notebook of one exercise, released, and handed in after a change to its cells; and what nbgrader passes on."""
+    answer = book.entry(nbformat.v4.new_code_cell("answer = 1"), "exercise-1", solution=True)
+    check = book.entry(nbformat.v4.new_code_cell("assert answer"), "check-1", 2)
+    place = tmp_path / "release" / "week1"
+    place.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[answer, check]), place / "one.ipynb")
+    given = {"db_url": f"sqlite:///{tmp_path}/gradebook.db?timeout=1", "assignment": "week1", "notebook": "one"}
+    back = nbformat.v4.new_notebook(cells=[nbformat.from_dict(cell) for cell in change([answer, check])])
+    return back, {"nbgrader": given}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cells: [*cells[:1], cells[0] | {"source": "wrong = 1"}, *cells[1:]],
+        lambda cells: [*cells, cells[1]],
+        lambda cells: [cells[0], nbformat.v4.new_markdown_cell(cells[1].source, id=cells[1].id)],
+        lambda cells: cells[:1],
+        lambda cells: [cells[0], cells[1] | {"source": "# no check"}],
+    ],
+    ids=["an answer copied", "a check copied", "a check made text", "a check deleted", "a check changed"],
+)
+def test_what_students_do_to_cells_leaves_each_check_once(change, tmp_path):
+    from course.grading import Complete
+
+    back, resources = one_exercise(tmp_path, change)
+    made, _ = Complete().preprocess(copy.deepcopy(back), resources)
+    ids = [cell.metadata.nbgrader.grade_id for cell in made.cells if "nbgrader" in cell.metadata]
+    assert sorted(ids) == ["check-1", "exercise-1"]
+    assert {cell.source for cell in back.cells} <= {cell.source for cell in made.cells}
+
+
+@pytest.mark.parametrize("kind", [nbformat.v4.new_markdown_cell, nbformat.v4.new_raw_cell])
+def test_an_answer_that_became_text_is_code_again(kind, tmp_path):
+    from course.grading import Complete
+
+    made, _ = Complete().preprocess(
+        *one_exercise(tmp_path, lambda cells: [kind("answer = 1", id=cells[0].id), cells[1]])
+    )
+    assert [(cell.cell_type, cell.source) for cell in made.cells] == [("code", "answer = 1"), ("code", "assert answer")]
+    nbformat.validate(made)

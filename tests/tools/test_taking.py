@@ -55,6 +55,16 @@ def take(folder):
     return said.getvalue()
 
 
+def from_colab(text):
+    """As Colab saves it after a progress bar, with the student's own kernel."""
+    notebook = json.loads(text)
+    notebook["metadata"] |= {
+        "kernelspec": {"name": "conda-env-mine", "display_name": "Python [conda env:mine]"},
+        "widgets": {"application/vnd.jupyter.widget-state+json": {"a1": {"model_name": "HBoxModel", "state": {}}}},
+    }
+    return json.dumps(notebook)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three students, two with the right answers; and what is no notebook."""
@@ -68,7 +78,9 @@ def folder(tmp_path_factory):
         **{"Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two)}
     )
     (folder / "week 1.zip").write_bytes(archive(**{"inner.zip": moodle, "__MACOSX/._x.ipynb": "x"}))
-    (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(returned(MARKUP), encoding="utf-8", errors="replace")
+    (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(
+        from_colab(returned(MARKUP)), encoding="utf-8", errors="replace"
+    )
     (folder / "broken.ipynb").write_text("{", encoding="utf-8")
     (folder / "empty.ipynb").write_text(json.dumps(nbformat.v4.new_notebook()), encoding="utf-8")
     (folder / "locked.zip").write_bytes(b"PK\3\4nonsense")
@@ -136,6 +148,31 @@ def test_what_cannot_be_done_is_said_before_any_work(tmp_path, monkeypatch):
     refuses(monkeypatch, "is no course; make one: make course", tmp_path, "--course", tmp_path / "term", UNSAFE="1")
     monkeypatch.setattr(os, "access", lambda *a: False)
     refuses(monkeypatch, "cannot be written into", tmp_path)
+
+
+def without_outputs(cell):
+    del cell["outputs"], cell["execution_count"]
+
+
+@pytest.mark.parametrize(
+    "change, minor",
+    [
+        (lambda cell: None, 4),  # ids, and a format that has none
+        (lambda cell: cell.update(outputExpanded=False), 5),
+        (without_outputs, 5),
+        (lambda cell: cell.update(cell_type="markdown"), 5),  # with the outputs of a code cell
+        (lambda cell: cell.update(metadata={"id": cell.pop("id")}), 0),  # Colab's
+    ],
+)
+def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
+    notebook = json.loads(returned(GOOD["exercise-2"])) | {"nbformat_minor": minor}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            change(cell)
+    found = taking.read(json.dumps(notebook).encode())
+    nbformat.validate(nbformat.from_dict(found))
+    assert [cell["source"] for cell in found["cells"]] == [cell["source"] for cell in notebook["cells"]]
+    assert minor == 0 or [cell["id"] for cell in found["cells"]] == [cell["id"] for cell in notebook["cells"]]
 
 
 @pytest.mark.parametrize(

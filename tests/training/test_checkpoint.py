@@ -57,6 +57,26 @@ def test_a_stopped_training_ends_with_the_same_numbers(steps, data, whole, tmp_p
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def compiled(net):
+    return torch.compile(net, backend="eager")
+
+
+@pytest.mark.parametrize("first, then", [(compiled, nn.Module.train), (nn.Module.train, compiled)])
+def test_a_training_goes_on_with_the_compiled_network_or_without(first, then, data, whole, tmp_path):
+    path = tmp_path / "state.safetensors"
+    d2lnets.fit(first(small_net()), data, RECIPE, device="cpu", checkpoint=path, steps=6)
+    run = d2lnets.fit(then(small_net()), data, RECIPE, device="cpu", checkpoint=path, resume=True)
+    assert numbers(run) == whole[1]
+    assert "_orig_mod" not in "".join(safetensors.torch.load_file(path))
+
+
+@pytest.mark.parametrize("save", [torch.save, safetensors.torch.save_file])
+def test_weights_that_fit_did_not_write_are_told_how_to_be_read(save, tmp_path):
+    save(d2lnets.fast_resnet().state_dict(), tmp_path / "weights")
+    with pytest.raises(RuntimeError, match=r"weights is no checkpoint of fit .*net\.load_state_dict\("):
+        d2lnets.load_trained("fast-resnet", tmp_path / "weights")
+
+
 def test_resume_without_a_file_begins(data, whole, tmp_path):
     run = d2lnets.fit(small_net(), data, RECIPE, device="cpu", checkpoint=tmp_path / "state", resume=True)
     assert numbers(run) == whole[1]

@@ -3,6 +3,7 @@
 import copy
 import math
 import shutil
+import sys
 import sysconfig
 import threading
 from functools import partial
@@ -61,6 +62,13 @@ def test_a_training_of_a_moment_shows_no_bar_and_a_longer_one_a_bar_that_stays(d
     d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu")
     *_, last = capsys.readouterr().err.rstrip("\n").split("\r")
     assert "100%" in last and "batch" in last
+
+
+def test_it_trains_where_there_is_no_stderr(data, monkeypatch):
+    """Under pythonw, for example; and long enough that a bar would come."""
+    monkeypatch.setattr(loop, "tqdm", lambda *args, delay, **rest: tqdm(*args, **{"disable": False} | rest))
+    monkeypatch.setattr(sys, "stderr", None)
+    assert d2lnets.fit(small_net(), data.take(64), d2lnets.Recipe(epochs=1), device="cpu").epochs
 
 
 def test_same_seed_same_numbers_another_seed_others(data):

@@ -81,6 +81,7 @@ class Complete(NbGraderPreprocessor):
     """Give a notebook the graded cells of the assignment: by their ids, at the end where the student has none left."""
 
     def preprocess(self, nb, resources):
+        nb.metadata.pop("widgets", None)  # Colab's have no state, without which there would be no page of feedback
         given = resources["nbgrader"]
         release = nbformat.read(root(resources) / "release" / given["assignment"] / f"{given['notebook']}.ipynb", 4)
         wanted = {cell.id: cell for cell in release.cells if "nbgrader" in cell.metadata}
@@ -88,6 +89,8 @@ class Complete(NbGraderPreprocessor):
         for cell in nb.cells:
             id = cell.metadata.pop("nbgrader", {}).get("grade_id") or cell.get("id")
             match = wanted.get(id)
+            if match and match.cell_type == "code" != cell.cell_type and not match.metadata.nbgrader.locked:
+                cell = nbformat.v4.new_code_cell(cell.source, id=id)  # an answer that a key press made text
             if match is None or match.cell_type != cell.cell_type:
                 cells.append(cell)
                 continue

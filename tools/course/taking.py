@@ -27,6 +27,7 @@ from tqdm import tqdm
 from course import book, grading, results, sandbox
 
 LARGEST, MOST = 50 * 2**20, 10_000  # bytes of a file, files of an archive that are looked at
+CELL = {"id", "cell_type", "metadata", "source"}
 PLATFORMS = (  # how learning platforms name what they pack: the student, and the attempt
     re.compile(r"(?P<student>[^/]+)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)_?(?:/|$)"),  # Moodle
     re.compile(r"(?:.*/)?(?P<student>[^/_]+)(?P<late>_LATE)?_\d+_\d+_[^/]+?(?:-(?P<number>\d+))?\.\w+$"),  # Canvas
@@ -133,6 +134,14 @@ def read(content):
     """The notebook in a file's bytes; a ValueError that says why there is none."""
     try:
         notebook = nbformat.reads(content.decode("utf-8-sig"), as_version=4)
+        for cell in notebook.cells:  # what editors add, or leave out, is no reason to read nothing
+            code = {"outputs": [], "execution_count": None} if cell.cell_type == "code" else {}
+            for name in cell.keys() - CELL - set(code or ("attachments",)):
+                del cell[name]
+            for name, value in code.items():
+                cell.setdefault(name, value)
+        if any("id" in cell for cell in notebook.cells):
+            notebook.nbformat_minor = 5
         nbformat.validate(notebook)
     except Exception as error:
         raise ValueError(f"it cannot be read as a notebook ({type(error).__name__})") from None
