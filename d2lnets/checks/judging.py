@@ -173,5 +173,5 @@ def _stack(thread):
     """The frames of the thread and their lines, from `judge`'s own function on, the deepest last."""
     frame = sys._current_frames().get(thread.ident)
     frames = list(traceback.walk_stack(frame)) if frame else []
-    ours = [i for i, (frame, _) in enumerate(frames) if frame.f_code.co_filename == __file__ and frame.f_code.co_name == "run"]
+    ours = [i for i, (frame, _) in enumerate(frames) if frame.f_code.co_qualname == "judge.<locals>.run"]
     return frames[ours[-1] :: -1] if ours else []

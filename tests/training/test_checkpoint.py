@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_a_killed_command_resumes_to_the_very_numbers(tmp_path, monkeypatch, cap
     monkeypatch.setenv("D2LNETS_DATA", str(SUBSET))
     main([*TRAIN, "--out", str(tmp_path / "a")])
     main([*TRAIN, "--out", str(tmp_path / "b"), "--resume"])
-    assert capsys.readouterr().err == ""
+    assert not re.search("Warning|Error|Traceback", capsys.readouterr().err)  # a bar may be there, where it takes a second
     runs = [d2lnets.Run.load(tmp_path / folder / f"{NAME}.json") for folder in "ab"]
     assert numbers(runs[0]) == numbers(runs[1]) and runs[0].test == runs[1].test
 
