@@ -135,7 +135,7 @@ def test_a_killed_command_resumes_to_the_very_numbers(tmp_path, monkeypatch, cap
     monkeypatch.setenv("D2LNETS_DATA", str(SUBSET))
     main([*TRAIN, "--out", str(tmp_path / "a")])
     main([*TRAIN, "--out", str(tmp_path / "b"), "--resume"])
-    assert not re.search("Warning|Error|Traceback", capsys.readouterr().err)  # a bar may be there, where it takes a second
+    assert not re.search("Warning|Error|Traceback", capsys.readouterr().err)  # slow, it has a bar
     runs = [d2lnets.Run.load(tmp_path / folder / f"{NAME}.json") for folder in "ab"]
     assert numbers(runs[0]) == numbers(runs[1]) and runs[0].test == runs[1].test
 
