@@ -84,7 +84,8 @@ def plot_channels(trace: Trace) -> None:
                 labels.append(f"{stage.name}\n{show_shape(stage.output_shape[1:])}" if dense else stage.name)
             kept += [channels] * len(grown)
             added += grown
-            axis.text(len(kept) - 1, kept[-1] + added[-1] + 4, kept[-1] + added[-1], ha="center", fontsize=8)
+            height, inside = kept[-1] + added[-1], {} if dense or len(kept) == 1 else {"rotation": 90, "va": "top"}
+            axis.text(len(kept) - 1, height - 6 if inside else height + 4, height, ha="center", fontsize=8, **inside)
         places = range(len(kept))
         axis.bar(places, kept, color=ORANGE + "88", ec=ORANGE, label="left the stem or a transition")
         axis.bar(places, added, bottom=kept, color=BLUE + "55", ec=BLUE, hatch="///", label="appended by the block")

@@ -372,6 +372,7 @@ def test_a_recorded_training_can_be_moved_through(page):
     runs = {name: each[0] for (name, _), each in d2lnets.load_experiment("degradation").items()}
     watched = json.loads(WATCHED.read_text(encoding="utf-8"))
     place = page.locator("[data-bench=scrub]").first
+    place.get_by_text(re.compile("Loads [1-9].* kB, once")).wait_for()
     place.get_by_role("button", name="Start the bench").click()
     slider = place.get_by_role("slider")
     slider.wait_for()

@@ -60,8 +60,8 @@ export function thumbnail(pixels, size, name) {
 /** @param {number} part */
 export const percent = (part, digits = 1) => `${(100 * part).toFixed(digits)} %`;
 
-/** Megabytes. @param {number} bytes */
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+/** As one reads it. @param {number} bytes */
+const weight = (bytes) => (bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 /**
  * Put a button into a bench's place that loads what is needed, shows how far it is, and then builds the bench; what goes
@@ -92,7 +92,7 @@ export async function startButton(place, weigh, build) {
   place.replaceChildren(button, bar, message);
   try {
     const bytes = weigh(await describe());
-    if (!message.textContent) message.textContent = `Loads ${megabytes(bytes)}, once. Everything is computed on your device; nothing leaves it.`;
+    if (!message.textContent) message.textContent = `Loads ${weight(bytes)}, once. Everything is computed on your device; nothing leaves it.`;
   } catch (error) {
     if (!message.textContent) message.textContent = explain(error);
   }
