@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 ROOT = Path(__file__).parent.parent
 ADDRESS = re.compile(r"(https?|file)://[^\s\"'\\<>@?#]+")
@@ -49,7 +50,7 @@ def fork(url, root=ROOT):
     """
     given = url
     url = os.path.expanduser(re.sub(r"^(ssh://)?git@github\.com[:/]", "https://github.com/", url.strip()))
-    url = (f"file://{url}" if url.startswith("/") else url).removesuffix("/").removesuffix(".git")
+    url = (f"file://{quote(url)}" if url.startswith("/") else url).removesuffix("/").removesuffix(".git")
     if page := GITHUB.fullmatch(url):
         url = "https://github.com/{}/{}".format(*page.groups()) if page[2] else ""
     if not ADDRESS.fullmatch(url) or PAGE.fullmatch(url):

@@ -63,7 +63,7 @@ class Colab:
         (own / "google" / "colab").mkdir(parents=True)
         (own / "google" / "colab" / "__init__.py").write_text("", encoding="utf-8")
         shutil.copytree(ROOT / "book", self.book, ignore=shutil.ignore_patterns("_static"))
-        fork.fork(f"file://{ROOT}", self.book.parent)
+        fork.fork(ROOT.as_uri(), self.book.parent)
         fonts = [self.python, "-c", "import matplotlib.font_manager"]  # a first import that is slow would say so
         subprocess.run(fonts, capture_output=True, check=True)
         before = self.versions()

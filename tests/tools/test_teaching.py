@@ -64,6 +64,7 @@ def test_a_fork_changes_every_place_and_nothing_else(copy):
         ("ssh://git@github.com/you/course", "https://github.com/you/course"),
         ("/srv/course", "file:///srv/course"),
         ("~/course", "file:///home/you/course"),
+        ("/srv/深度 学习", "file:///srv/%E6%B7%B1%E5%BA%A6%20%E5%AD%A6%E4%B9%A0"),
         ("https://gitlab.com/school/group/tree.git", "https://gitlab.com/school/group/tree"),
         *(
             (f"https://github.com/you/my.course{page}", "https://github.com/you/my.course")
