@@ -20,6 +20,7 @@ COLORS = {light: f"var(--{name})" for name, light in re.findall(r"--(\w+): (#\w+
     "#b0b0b0": "var(--grid)",
 }
 COLOR = re.compile(rf"(fill|stroke): ({'|'.join(COLORS)})\b")
+HATCHED = re.compile(r'(<pattern\b[^>]*>\s*<rect [^>]*)fill="(#\w+)"')  # as opaque as its lines, it would hide them
 FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 FONT = re.compile(r"(font: [^'\"]*?)'[^;\"]*")
 
@@ -38,6 +39,7 @@ def inline(svg, number, image):
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(id=")', rf"\1f{number}-", svg)
     svg = re.sub(r'((?:href=")#|url\(#)', rf"\1f{number}-", svg)
+    svg = HATCHED.sub(r'\1style="fill: \2; fill-opacity: 0.4"', svg)
     svg = COLOR.sub(lambda found: f"{found[1]}: {COLORS[found[2]]}", svg)
     svg = FONT.sub(r"\1var(--pst-font-family-base)", FAMILY.sub("", svg))
     head, body = re.match(r"<svg ([^>]*)>(.*)</svg>", svg, re.DOTALL).groups()

@@ -62,6 +62,13 @@ def test_figures_have_alternative_text_and_load(visit):
         assert images
 
 
+def test_the_lines_of_hatched_bars_are_seen(site):
+    """In the page's colors, on a paler ground."""
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "_build/html/book").glob("*.html")]
+    grounds = [ground for page in pages for ground in re.findall(r"<pattern\b[^>]*>\s*(<rect [^>]*>)", page)]
+    assert len(grounds) >= 5 and all(re.search(r"fill: var\(--\w+\); fill-opacity: 0\.4", each) for each in grounds)
+
+
 def test_a_chapter_has_a_figure_on_its_first_screen(visit):
     """Begun well within that of a laptop; whole within the first two of a phone."""
     if not (ROOT / f"{page_of(visit)}.ipynb").exists() or "exercises" in visit.url:
