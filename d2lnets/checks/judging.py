@@ -89,17 +89,29 @@ def call(doing: str, function: Callable[..., _Result], *args: object, **kwargs: 
 
 def _stop(thread):
     """Raise in the thread until it ends, for up to two seconds: what is raised once can be caught."""
+    if not thread.is_alive():
+        return
     if sys.version_info >= (3, 12):
         with _raising_at_each_line(thread.ident):
             thread.join(2)
     elif hasattr(ctypes, "pythonapi"):
-        ends, interval = time.monotonic() + 2, sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)  # seconds of a thread's turn, so that one exception meets another's handler
-        while thread.is_alive() and time.monotonic() < ends:
-            if len(_stack(thread)) > 1:  # it stands there while this thread runs
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeIsUp))
-            time.sleep(0)  # gives way
-        sys.setswitchinterval(interval)
+        with _turns_of(1e-6):  # so short that one exception meets another's handler
+            ends = time.monotonic() + 2
+            while thread.is_alive() and time.monotonic() < ends:
+                if len(_stack(thread)) > 1:  # it stands there while this thread runs
+                    ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(_TimeIsUp)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+                time.sleep(0)  # gives way
+
+
+@contextmanager
+def _turns_of(seconds):
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextmanager
