@@ -247,6 +247,21 @@ def plot_function_classes(
         right.legend(fontsize=8)
 
 
+def plot_kinks(families: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Where the functions of each class may bend, on [0, 1]: for each family a panel, with a row for each class."""
+    with figure(2.4, columns=len(families)) as axes:
+        for axis, (family, classes), color in zip(axes, families.items(), (BLUE, RED)):
+            axis.hlines(range(len(classes)), 0, 1, color=GREY, lw=1)
+            for row, kinks in enumerate(classes):
+                axis.plot(kinks, [row] * len(kinks), "o", color=color, ms=5)
+            axis.set(title=family, xlabel="x", xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
+            axis.set_yticks(range(len(classes)), [f"$F_{row + 1}$" for row in range(len(classes))])
+            axis.tick_params(axis="y", length=0)
+            axis.spines["left"].set_visible(False)
+            axis.grid(axis="x")
+            axis.grid(False, axis="y")
+
+
 def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> None:
     """Which pixels of an image one position of each path of an Inception block sees.
 

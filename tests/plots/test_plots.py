@@ -187,6 +187,14 @@ def test_circles_contain_each_other_and_come_nearer_only_where_nested(drawn, pan
     assert nested or min(distances) == distances[1]  # as the caption says
 
 
+def test_a_kink_that_stays_is_a_column(drawn):
+    left, right = drawn(plots.plot_kinks, {"kept": [[], [0.5], [0.5, 0.25]], "moved": [[], [0.5], [1 / 3, 2 / 3]]}).axes
+    for axis, last in ((left, [0.5, 0.25]), (right, [1 / 3, 2 / 3])):
+        drawn_at = [(list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
+        assert drawn_at == [([], []), ([0.5], [1]), (last, [2, 2])]
+        assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first class at the top
+
+
 def test_measured_families_are_drawn_with_their_names(drawn):
     x = torch.linspace(0, 1, 5)
     families = {"nested": x, "not nested": x}
