@@ -40,6 +40,10 @@ def refresh(path, row):
     client = NotebookClient(notebook, timeout=1200, record_timing=False, coalesce_streams=True)
     client.execute(cwd=BOOK)
     seconds = time.perf_counter() - start
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise ValueError(f"{path.name}, cell {cell.id}, is not stored: it says {output.text!r}")
     tidy(notebook)
     here = machine(pick_device())
     new = {

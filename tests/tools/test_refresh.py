@@ -52,3 +52,13 @@ def test_a_cell_that_fails_leaves_the_notebook_as_it_was(path):
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         refresh.refresh(path, None)
     assert path.read_bytes() == before
+
+
+def test_a_warning_is_not_stored(path):
+    """As where the whole data set is missing, which a chapter says on stderr and goes on."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("print(2 + 2)", "import sys; print('of 3,300', file=sys.stderr)"), encoding="utf-8")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="chapter.ipynb, cell .*, is not stored: it says 'of 3,300"):
+        refresh.refresh(path, None)
+    assert path.read_bytes() == before
