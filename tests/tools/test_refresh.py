@@ -59,6 +59,6 @@ def test_a_warning_is_not_stored(path):
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("print(2 + 2)", "import sys; print('of 3,300', file=sys.stderr)"), encoding="utf-8")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="chapter.ipynb, cell .*, is not stored: it says 'of 3,300"):
+    with pytest.raises(ValueError, match=r"chapter\.ipynb, cell .*, is not stored: it says 'of 3,300"):
         refresh.refresh(path, None)
     assert path.read_bytes() == before
