@@ -149,10 +149,7 @@ def trace_shapes(net: nn.Module, input_shape: Sequence[int]) -> Trace:
         raise ValueError("the network has lazy layers without a shape: run one batch through it first")
     if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
         raise ValueError("the network is made of TorchScript, which cannot be followed: trace what it was made from")
-    if any(
-        type(each).__module__.startswith("torch.ao.nn") and "quantized" in type(each).__module__
-        for each in net.modules()
-    ):
+    if any(re.match(r"torch\.ao\.nn\..*quantized", type(each).__module__) for each in net.modules()):
         raise ValueError("the network is quantized, which cannot be followed: trace the float network it was made from")
     net = getattr(net, "_orig_mod", net)  # of torch.compile
     twin = _twin_of(net)
