@@ -165,7 +165,8 @@ assert shell.run_cell({source!r}).error_in_exec
 """
     command = [sys.executable, "-c", script]
     environment = os.environ | {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, env=environment)
+    taken = {"capture_output": True, "encoding": "locale", "errors": "replace"}  # git speaks as the machine does
+    done = subprocess.run(command, **taken, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert words in done.stdout and address in done.stdout
     assert "Traceback" not in done.stdout and "NoPackage" not in done.stdout and len(done.stdout.splitlines()) == 3
