@@ -106,7 +106,7 @@ print(len(d2lnets.data.load_fashion_mnist().train))
     return subprocess.Popen(
         [sys.executable, "-c", program],
         env=environment,
-        encoding="utf-8",
+        encoding="locale",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -41,14 +41,14 @@ def test_there_is_one_version(capsys):
 def test_the_archives_have_the_package_and_nothing_else(tmp_path):
     """Built without a warning from a checkout: every file of the package, and no test."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="locale", check=True).stdout.splitlines()
     listed = [name for name in listed if (ROOT / name).is_file() and not name.startswith("book/")]
     for name in listed:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     for build in ("build_sdist", "build_wheel"):
         command = [sys.executable, "-c", f"from setuptools import build_meta; build_meta.{build}('dist')"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="locale", check=True)
         said = [line for line in (done.stdout + done.stderr).splitlines() if re.search("warning|deprecat", line, re.I)]
         assert not [line for line in said if "byte-compiling is disabled" not in line]
     package = {name for name in listed if name.startswith("d2lnets/")}

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -100,16 +101,13 @@ def page(state):
         "`make refresh` runs the notebooks and writes this page; `make test` runs them again and compares.",
         "",
     ]
-    places = {f"{row['machine']}; {row['versions']}" for row in state.values()}
-    if len(places) == 1:
-        lines += [f"All ran on the same machine: {places.pop()}.", ""]
-    else:
-        lines += [
-            f"- [{row['title']}]({name}.ipynb): {row['machine']}; {row['versions']}" for name, row in state.items()
-        ]
-    lines += ["", "| chapter | date | seconds | code cells |", "| :-- | :-- | --: | --: |"]
-    for name, row in state.items():
-        lines.append(f"| [{row['title']}]({name}.ipynb) | {row['date']} | {row['seconds']} | {row['cells']} |")
+    made = [f"{row['machine']}; {row['versions']}" for row in state.values()]
+    places = [place for place, _ in Counter(made).most_common()]
+    lines += [f"{number}. {place}" for number, place in enumerate(places, 1)]
+    lines += ["", "| chapter | made on | date | seconds | code cells |", "| :-- | --: | :-- | --: | --: |"]
+    for (name, row), place in zip(state.items(), made):
+        on = places.index(place) + 1
+        lines.append(f"| [{row['title']}]({name}.ipynb) | {on} | {row['date']} | {row['seconds']} | {row['cells']} |")
     return "\n".join(lines) + "\n"
 
 

@@ -49,7 +49,10 @@ def remote(folder):
     """The address of the git remote, and an empty text; or an empty address, and what git says."""
     command = ["git", "-C", folder, "remote", "get-url", "origin"]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        english = os.environ | {"LC_ALL": "C"}  # as all that the build says; in other words git may use other encodings
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=english
+        )
     except OSError as error:  # there is no git
         return "", f"git does not start ({error.strerror})"
     if done.returncode:

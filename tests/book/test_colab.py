@@ -53,7 +53,7 @@ class Colab:
     def make(self):
         venv.create(self.folder / "venv")
         ask = [self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        own = Path(subprocess.run(ask, capture_output=True, encoding="utf-8", check=True).stdout.strip())
+        own = Path(subprocess.run(ask, capture_output=True, encoding="locale", check=True).stdout.strip())
         libraries = self.folder / "libraries"
         libraries.mkdir()
         for path in Path(sysconfig.get_path("purelib")).iterdir():
@@ -75,7 +75,7 @@ class Colab:
     def set_up(self):
         """Run the set-up cell; what it printed."""
         setup = chapter(self.book, "resnet18").cells[1].source
-        done = subprocess.run([self.python, "-c", setup], capture_output=True, encoding="utf-8", cwd=self.folder)
+        done = subprocess.run([self.python, "-c", setup], capture_output=True, encoding="locale", cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -83,7 +83,7 @@ class Colab:
         """Of everything that is installed, by name."""
         ask = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
         listed = subprocess.run(
-            [self.python, "-c", ask], capture_output=True, encoding="utf-8", cwd=self.folder, check=True
+            [self.python, "-c", ask], capture_output=True, encoding="locale", cwd=self.folder, check=True
         )
         return json.loads(listed.stdout)
 
@@ -132,7 +132,7 @@ def test_the_set_up_cell_does_nothing_elsewhere(tmp_path):
     (cell, *_) = [cell for cell in chapters()["resnet18"].cells if cell.id == "colab"]
     script = "import sys\nbefore = set(sys.modules)\n" + cell.source + "\nassert 'torch' not in sys.modules"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", cwd=tmp_path, check=True
+        [sys.executable, "-c", script], capture_output=True, encoding="locale", cwd=tmp_path, check=True
     )
     assert done.stdout == done.stderr == "" and not list(tmp_path.iterdir())
 
@@ -218,5 +218,5 @@ def test_a_chapter_prints_in_colab_what_is_stored(name, colab, tmp_path):
     environment.pop("PYTEST_ADDOPTS", None)
     if sys.version_info[:3] == (3, 13, 0):  # of which torch.compile says to leave it
         environment["PYTHONWARNINGS"] = "ignore:Guards may run slower:RuntimeWarning"
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=1200)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="locale", timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -104,7 +104,7 @@ def outcomes(tmp_path_factory):
         cells[number] = {**each, "id": f"cell-{number}"}
     (folder / "all.ipynb").write_text(json.dumps({**chapters[stem], "cells": cells}), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", "-p", "no:cacheprovider", "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="locale", timeout=300)
     assert done.returncode == 1, done.stdout
     found = re.findall(r"^(PASSED|FAILED) .*?::Cell (\d+)", done.stdout, re.MULTILINE)
     passed = {int(cell): verdict == "PASSED" for verdict, cell in found}

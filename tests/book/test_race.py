@@ -1,5 +1,6 @@
 """The race of the live lab: its engine has the numbers of PyTorch, and a reader can run, repeat and share it."""
 
+import copy
 import json
 import re
 from itertools import pairwise
@@ -100,8 +101,7 @@ def engine(folder, shape, rate, parameters, batches, held):
 
 
 # Eight layers: in deeper ones PyTorch's own 32 and 64 bits part within 20 steps, where a ReLU's input changes its sign
-# by rounding. With batch norm and default weights that can be so in eight too; with this seed it is not.
-SEED = 1
+# by rounding. In eight too, with some weights; so of the seeds the first is taken with which they do not.
 CASES = [(0, "default"), (0, "he"), (2, "default"), (2, "he"), (2, "zero"), (1, "default"), (4, "he")]
 
 
@@ -109,19 +109,8 @@ def close(got, expected, atol, rtol=1e-4):
     torch.testing.assert_close(torch.tensor(got, dtype=torch.float32).view_as(expected), expected, atol=atol, rtol=rtol)
 
 
-@pytest.mark.parametrize("span, weights", CASES)
-@pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_first_steps_are_those_of_pytorch(data, tmp_path, norm, span, weights):
-    """Losses and errors of 20 steps, gradients of the first, and what the network then says of images kept apart."""
-    images, labels = data
-    shape = {"widths": [196, *[32] * 7, 10], "norm": norm, "span": span}
-    rate = 0.05 if norm == "batch" else 0.02
-    torch.manual_seed(SEED)
-    net = Twin(**shape)
-    net.begin(weights)
-    batches = [(images[i : i + ROWS], labels[i : i + ROWS]) for i in range(0, STEPS * ROWS, ROWS)]
-    got = engine(tmp_path, shape, rate, net.parameters(), batches, images[-10:])
-
+def learn(net, rate, batches):
+    """Losses and errors of the steps, and of the first the gradients and the sizes of the activations."""
     descent = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
     losses, errors = [], []
     for x, y in batches:
@@ -135,6 +124,29 @@ def test_the_first_steps_are_those_of_pytorch(data, tmp_path, norm, span, weight
         descent.step()
         losses.append(loss.item())
         errors.append((logits.argmax(1) != y).float().mean().item())
+    return losses, errors, gradients, sizes
+
+
+@pytest.mark.parametrize("span, weights", CASES)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_first_steps_are_those_of_pytorch(data, tmp_path, norm, span, weights):
+    """Losses and errors of 20 steps, gradients of the first, and what the network then says of images kept apart."""
+    images, labels = data
+    shape = {"widths": [196, *[32] * 7, 10], "norm": norm, "span": span}
+    rate = 0.05 if norm == "batch" else 0.02
+    batches = [(images[i : i + ROWS], labels[i : i + ROWS]) for i in range(0, STEPS * ROWS, ROWS)]
+    for seed in range(20):
+        torch.manual_seed(seed)
+        net = Twin(**shape)
+        net.begin(weights)
+        parameters = [parameter.detach().clone() for parameter in net.parameters()]
+        exact, *_ = learn(copy.deepcopy(net).double(), rate, [(x.double(), y) for x, y in batches])
+        losses, errors, gradients, sizes = learn(net, rate, batches)
+        if torch.tensor(losses).sub(torch.tensor(exact)).abs().max() < 2e-6:
+            break
+    else:
+        pytest.fail("with all seeds 32 and 64 bits part")
+    got = engine(tmp_path, shape, rate, parameters, batches, images[-10:])
 
     assert losses[-1] < losses[0]
     close(got["losses"], torch.tensor(losses), atol=1e-4, rtol=0)

@@ -20,7 +20,7 @@ EDITION = {name: for_students(notebook) for name, notebook in chapters().items()
 
 def run(script, *args, cwd=ROOT):
     command = [sys.executable, ROOT / "tools" / script, *args]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, timeout=600)
+    return subprocess.run(command, capture_output=True, encoding="locale", cwd=cwd, timeout=600)
 
 
 # The fork
@@ -160,7 +160,7 @@ def build(folder, **environment):
     outside = {name: value for name, value in os.environ.items() if not name.startswith("BOOK_REPO")}
     command = [Path(sys.executable).parent / "jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, encoding="utf-8", env=outside | environment, timeout=300
+        command, cwd=folder, capture_output=True, encoding="locale", env=outside | environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return (folder / "_build" / "html" / "book" / "one.html").read_text(encoding="utf-8"), done.stdout

@@ -118,7 +118,7 @@ def command(out):
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
+        encoding="locale",
     )
 
 

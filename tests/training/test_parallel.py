@@ -26,7 +26,7 @@ def start(*arguments):
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
+        encoding="locale",
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -58,8 +58,9 @@ def _unprotected():
     """Why bubblewrap does not run here; an empty text where it does."""
     if not shutil.which("bwrap"):
         return "bubblewrap is missing"
+    english = os.environ | {"LC_ALL": "C"}
     tried = subprocess.run(
-        ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "true"], capture_output=True, encoding="utf-8"
+        ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "true"], capture_output=True, encoding="utf-8", env=english
     )
     if tried.returncode == 0:
         return ""

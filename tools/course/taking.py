@@ -123,8 +123,9 @@ def roster(course):
 
 
 def slug(text):
-    """A name for a folder: nbgrader takes no slashes, and what differs stays different."""
-    plain = re.sub(r"[^\w.@-]+", "_", text).strip("._")
+    """A name for a folder: nbgrader takes no slashes, a locale not all letters, and what differs stays different."""
+    encoding = sys.getfilesystemencoding()
+    plain = re.sub(r"[^\w.@-]+", "_", text.encode(encoding, "replace").decode(encoding)).strip("._")
     return (
         plain if plain == text and len(plain) < 100 else f"{plain[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     )

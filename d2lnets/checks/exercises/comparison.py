@@ -57,8 +57,8 @@ def judge_flips(scores: Any) -> None:
     every = [score for row in rows for score in row]
     expect(max(every) <= 1, f"{max(every):g} cannot be an accuracy.", "it is a percentage", hint)
     for row in rows:
-        same = len(set(row)) < 3
-        expect(not same, "Two seeds give the very same accuracy.", "the seed decides neither weights nor order", hint)
+        same = len(set(row)) == 1  # of 500 images two seeds may get equally many right
+        expect(not same, "All seeds give the very same accuracy.", "the seed decides neither weights nor order", hint)
     expect(rows[0] != rows[1], "Both lists are the same.", "the recipes do not differ", hint)
     most, least = max(every), min(every)
     expect(least > 0.3, f"{least:.2f} cannot be.", "the networks were not trained, or the losses came", hint)
