@@ -39,26 +39,56 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
 
 
 def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
-    """The error on the training images in eval mode, by epoch: a thin line for each run, and their mean.
+    """The error on training and on validation images, in eval mode, by epoch: thin lines for the runs, and their mean.
 
     Args:
         runs: of each network, by one recipe, with a ``train_error`` for every epoch.
     """
     styles = looks(runs)
-    with figure(3.2) as axis:
-        for name, each in runs.items():
-            color, _, _, line = styles[name]
-            errors = torch.tensor([[epoch["train_error"] for epoch in run.epochs] for run in each])
-            epochs = range(1, errors.shape[1] + 1)
-            axis.plot(epochs, errors.T.numpy(), color=color, ls=line, lw=0.6, alpha=0.6)
-            axis.plot(epochs, errors.mean(0), color=color, ls=line, label=name)
-        recipe = runs[name][0].recipe
-        peak = recipe["warmup"] * recipe["epochs"]
-        if peak <= len(epochs):
-            axis.axvline(peak, color=GREY, lw=1, ls=":")
-            axis.text(peak, 0.98, " highest learning rate", transform=axis.get_xaxis_transform(), va="top", color=GREY)
-        axis.set(xlabel="epoch", ylabel="training error", xlim=(0, len(epochs)), ylim=(0, None))
-        axis.legend(fontsize=8)
+    with figure(3.2, columns=2, sharey=True) as axes:
+        for axis, title in zip(axes, ("training", "validation")):
+            for name, each in runs.items():
+                color, _, _, line = styles[name]
+                errors = torch.tensor([[_error(epoch, title) for epoch in run.epochs] for run in each])
+                epochs = range(1, errors.shape[1] + 1)
+                axis.plot(epochs, errors.T.numpy(), color=color, ls=line, lw=0.5, alpha=0.6)
+                axis.plot(epochs, errors.mean(0), color=color, ls=line, label=name)
+            recipe = runs[name][0].recipe
+            peak = recipe["warmup"] * recipe["epochs"]
+            if peak <= len(epochs):
+                axis.axvline(peak, color=GREY, lw=1, ls=":")
+                top = axis.get_xaxis_transform()
+                axis.text(peak, 0.98, " highest rate", transform=top, va="top", color=GREY, fontsize=8)
+            axis.set(xlabel="epoch", title=f"{title} error", xlim=(0, len(epochs)), ylim=(0, None))
+            axis.tick_params(labelleft=True)  # each panel may stand alone
+        axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+
+
+def _error(epoch, images):
+    return epoch["train_error"] if images == "training" else 1 - epoch["validation_accuracy"]
+
+
+def plot_depths(networks: Mapping[str, tuple[int, float]], errors: str) -> None:
+    """Errors over depth, on a logarithmic axis: a dot for each network, with its name and both numbers, in their order.
+
+    Args:
+        networks: of each, its layers and its error, in percent.
+        errors: what they are.
+    """
+    with figure(2.6) as axis:
+        layers, heights = zip(*networks.values())
+        axis.plot(layers, heights, "o-", color=BLUE, lw=1, ms=6)
+        for place, (name, point) in enumerate(networks.items()):
+            above = place % 2 == 0
+            label = f"{name}\n{point[0]} layers, {point[1]} %"
+            axis.annotate(
+                label, point, (5, 4) if above else (-5, -4), textcoords="offset points", fontsize=8,
+                ha="left" if above else "right", va="bottom" if above else "top",
+            )  # fmt: skip
+        axis.set(xscale="log", xlabel="layers", ylabel=errors, xlim=(6, 220), ylim=(0, 1.3 * max(heights)))
+        axis.xaxis.set_major_locator(FixedLocator([10, 20, 50, 100, 200]))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
 
 
 def plot_rate(recipes: Mapping[str, Recipe]) -> None:

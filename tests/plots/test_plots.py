@@ -203,14 +203,48 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
 
 
-def test_training_errors_are_a_line_for_each_run_and_network_and_the_peak_of_the_rate(drawn):
+def test_errors_are_a_line_for_each_run_and_network_and_the_peak_of_the_rate(drawn):
     runs = {n: r for (n, _), r in load_experiment("degradation").items()}
-    axis = drawn(plots.plot_training_errors, runs).axes[0]
-    *lines, peak = axis.lines
-    assert len(lines) == 4 * (3 + 1) and len(axis.get_legend().get_texts()) == 4
-    assert all(len(line.get_xdata()) == 80 for line in lines) and set(peak.get_xdata()) == {20}
+    figure = drawn(plots.plot_training_errors, runs)
+    assert [axis.get_title() for axis in figure.axes] == ["training error", "validation error"]
+    assert len(figure.legends[0].get_texts()) == 4
+    last = runs["plain20-thin"][0].epochs[-1]
+    for axis, error in zip(figure.axes, (last["train_error"], 1 - last["validation_accuracy"])):
+        *lines, peak = axis.lines
+        assert len(lines) == 4 * (3 + 1) and set(peak.get_xdata()) == {20}
+        assert all(len(line.get_xdata()) == 80 for line in lines)
+        assert lines[0].get_ydata()[-1] == pytest.approx(error)
     early = {name: [replace(run, epochs=run.epochs[:8]) for run in each] for name, each in runs.items()}
-    assert len(drawn(plots.plot_training_errors, early).axes[0].lines) == 16  # the peak is later
+    assert [len(axis.lines) for axis in drawn(plots.plot_training_errors, early).axes] == [16, 16]  # the peak is later
+
+
+def test_depths_are_dots_with_their_numbers_that_do_not_overlap(drawn):
+    networks = {"A, 2012": (8, 16.4), "B, 2014": (19, 7.3), "C, 2014": (22, 6.7), "D, 2015": (152, 3.6)}
+    figure = drawn(plots.plot_depths, networks, "error, %")
+    (axis,) = figure.axes
+    assert axis.lines[0].get_xydata().tolist() == [list(point) for point in networks.values()]
+    assert axis.get_xscale() == "log" and axis.get_ylabel() == "error, %"
+    assert axis.texts[0].get_text() == "A, 2012\n8 layers, 16.4 %"
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 for box in boxes)
+
+
+def test_a_class_that_contains_another_is_a_filled_dot(drawn):
+    yes, no = [[True] * 3] * 3, [[True, True, True], [False, True, False], [False, False, True]]
+    left, right = drawn(plots.plot_containments, {"kept": yes, "moved": no}).axes
+    filled = [
+        {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor() != "none" for line in axis.lines}
+        for axis in (left, right)
+    ]  # by the larger class and the smaller one
+    assert filled == [{(1, 0): True, (2, 0): True, (2, 1): True}, {(1, 0): True, (2, 0): True, (2, 1): False}]
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first class at the top
+
+
+def test_overfitting_is_two_distances_of_the_same_fits(drawn):
+    (axis,) = drawn(plots.plot_overfitting, range(3), {"seen": [0.3, 0.2, 0.1], "target": [0.3, 0.1, 0.2]}).axes
+    assert [list(line.get_ydata()) for line in axis.lines] == [[0.3, 0.2, 0.1], [0.3, 0.1, 0.2]]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["seen", "target"]
 
 
 def test_the_inception_block_joins_four_paths(drawn):
