@@ -58,7 +58,8 @@ def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
             if peak <= len(epochs):
                 axis.axvline(peak, color=GREY, lw=1, ls=":")
                 top = axis.get_xaxis_transform()
-                axis.text(peak, 0.98, " highest rate", transform=top, va="top", color=GREY, fontsize=8)
+                place = peak + len(epochs) / 50
+                axis.text(place, 0.98, "highest rate", transform=top, va="top", color=GREY, fontsize=8)
             axis.set(xlabel="epoch", title=f"{title} error", xlim=(0, len(epochs)), ylim=(0, None))
             axis.tick_params(labelleft=True)  # each panel may stand alone
         axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
