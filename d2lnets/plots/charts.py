@@ -234,13 +234,12 @@ def plot_costs(
                 mean = sum(values) / len(values)
                 error = [[mean - min(values)], [max(values) - mean]]
                 axis.errorbar(of[network], mean, error, fmt=mark, color=color, mec=color, mfc=fill, ms=6, label=network)
-            axis.set(xlabel=name, xscale="log")
+            axis.set(xlabel=name, ylabel=label, xscale="log")
+            axis.tick_params(labelleft=True)  # each panel may stand alone
             axis.margins(x=0.15)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
             axis.xaxis.set_minor_locator(NullLocator())
-        for row in axes:
-            row[0].set_ylabel(label)
         axes[0, 0].figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
         )
@@ -257,10 +256,9 @@ def plot_confusion(counts: torch.Tensor) -> None:
         most = shares.fill_diagonal_(0).max().item()
         for row, column in itertools.product(range(10), repeat=2):
             share = shares[row, column].item()
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=(*to_rgb(BLUE), share / most), ec="none"))
-            if share >= 0.5:
-                dark = share > most / 2
-                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if dark else "black")
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=(*to_rgb(BLUE), share / most / 2), ec="none"))
+            if share >= 0.5:  # on half of the blue, which leaves a number its contrast by day and by night
+                axis.text(column, row, f"{share:.0f}", ha="center", va="center")
         axis.set_xticks(range(10), CLASSES, rotation=45, ha="right")
         axis.set_yticks(range(10), CLASSES)
         axis.set(xlabel="taken for", ylabel="class", xlim=(-0.5, 9.5), ylim=(9.5, -0.5), aspect="equal")
