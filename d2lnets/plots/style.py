@@ -7,6 +7,7 @@ too, so that figures survive black-and-white print.
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ def _seen(axis: Axes) -> BboxBase | None:
     if axis.axison or whole is None:
         return whole
     artists: list[Artist] = [*axis.patches, *axis.lines, *axis.texts, *([axis.title] if axis.get_title() else [])]
-    drawn = Bbox.union([box for artist in artists if (box := artist.get_tightbbox())])
+    boxes = [box for artist in artists if (box := artist.get_tightbbox()) and math.isfinite(box.height)]
+    drawn = Bbox.union(boxes)  # an annotation without text may have none
     return Bbox.from_extents(whole.x0, drawn.y0, whole.x1, drawn.y1)
 
 

@@ -235,9 +235,9 @@ def test_a_path_has_one_color_in_diagram_windows_and_maps(drawn):
     widths = [last[color] + 0.04 for color in PATHS]
     assert widths == pytest.approx([8.8 * part / 256 for part in (64, 128, 32, 32)])
     assert [to_hex(axis.patches[0].get_edgecolor()) for axis in windows] == list(PATHS)
-    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in maps[1::3]] == list(PATHS)
-    assert [axis.texts[0].get_text().splitlines()[1] for axis in maps[::3]] == [
-        "0 to 15", "16 to 47", "48 to 55", "56 to 63"
+    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in maps[::2]] == list(PATHS)
+    assert [axis.texts[0].get_text() for axis in maps[::2]] == [
+        "1×1: channels 0 to 15", "3×3: channels 16 to 47", "5×5: channels 48 to 55", "max-pool: channels 56 to 63"
     ]  # fmt: skip
 
 
@@ -313,7 +313,7 @@ def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
     net = d2lnets.resnet18(small=True)
     figure = drawn(plots.show_feature_maps, net, torch.randn(1, 1, 28, 28), 4)
     labels = [text.get_text() for text in texts(figure)]
-    assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
+    assert labels == ["stem, 16×28×28", "conv2_x, 16×28×28", "conv3_x, 32×14×14", "conv4_x, 64×7×7", "conv5_x, 128×4×4"]
     assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
 
 
@@ -416,6 +416,8 @@ def test_panels_are_found_where_they_are(drawn):
     (left, right) = style.panels(figure)
     assert left[0] + left[2] <= right[0] + 1 and all(x >= 0 and x + w <= 404 for x, _, w, _ in (left, right))
     assert style.panels(drawn(plots.draw_inception)) == []
+    left, right = style.panels(drawn(plots.draw_network, d2lnets.trace_shapes(d2lnets.resnet18(), (1, 96, 96))))
+    assert left[2] == pytest.approx(right[2], abs=1) and left[3] > 2 * right[3]  # one scale, and no empty sky
 
 
 def test_a_figure_in_a_notebook_is_vectors_in_the_same_bytes(monkeypatch):
