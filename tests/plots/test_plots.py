@@ -399,6 +399,13 @@ def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(dr
     assert counts[0, 0] == 90
 
 
+def test_shared_errors_are_a_share_of_those_of_the_row(drawn):
+    wrong = {"a": torch.tensor([True, True, True, True, False]), "b": torch.tensor([False, False, False, True, True])}
+    figure = drawn(plots.plot_overlap, wrong)
+    labels = {text.get_position(): text.get_text() for text in texts(figure)}
+    assert labels == {(1, 0): "25", (0, 1): "50"} and figure.axes[0].get_ylabel() == "of the errors of"
+
+
 def test_scores_of_networks_have_the_looks_of_their_families(drawn):
     (axis,) = drawn(plots.plot_scores, {"plain20": [0.9], "resnet20": [0.92], "mirroring": [0.91]}).axes
     colors = [line.get_color() for line in axis.lines[::2]]
