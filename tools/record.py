@@ -234,11 +234,10 @@ def record(planned, experiment, data, device, out, streams, until=None):
 
 
 def keep_watched(data):
-    """The images that are watched, for pages that show them; the degradation experiment halves them."""
+    """The images that are watched (the degradation experiment halves them) and the test labels, for pages to show."""
     watched = data.validation[torch.tensor(WATCHED)]
-    runs.WATCHED.write_text(
-        json.dumps({"labels": watched.labels.tolist(), "images": pack(watched.images)}) + "\n", encoding="utf-8"
-    )
+    kept = {"labels": watched.labels.tolist(), "images": pack(watched.images), "test": pack(data.test.labels)}
+    runs.WATCHED.write_text(json.dumps(kept) + "\n", encoding="utf-8")
 
 
 def main():

@@ -40,6 +40,7 @@ def inline(svg, number, image):
     svg = re.sub(r'\b(id=")', rf"\1f{number}-", svg)
     svg = re.sub(r'((?:href=")#|url\(#)', rf"\1f{number}-", svg)
     svg = HATCHED.sub(r'\1style="fill: \2; fill-opacity: 0.4"', svg)
+    svg = svg.replace("fill: #ffffff", "fill: none", 1)  # the ground: what casts a shadow at an edge is behind it
     svg = COLOR.sub(lambda found: f"{found[1]}: {COLORS[found[2]]}", svg)
     svg = FONT.sub(r"\1var(--pst-font-family-base)", FAMILY.sub("", svg))
     head, body = re.match(r"<svg ([^>]*)>(.*)</svg>", svg, re.DOTALL).groups()

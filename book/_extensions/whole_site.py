@@ -14,6 +14,7 @@ from fontTools.ttLib import TTFont
 
 ICONS = "icons.woff"
 ALL_ICONS = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
+BRANCH = re.compile(r'(<summary)(?=><span class="toctree-toggle")')  # of the sidebar, where the theme names nothing
 WEBFONTS = Path("_static", "vendor", "fontawesome", "webfonts", "fa-solid-900.ttf")
 RULE = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"\}')
 PARAGRAPH = re.compile(r"<p>(.*?)</p>", re.DOTALL)
@@ -47,6 +48,7 @@ def finish(app, error):
     out = Path(app.outdir)
     pages = [path for path in out.rglob("*.html") if "_static" not in path.parts and path.parent != out]
     texts = {path: ALL_ICONS.sub("", path.read_text(encoding="utf-8")) for path in pages}
+    texts = {path: BRANCH.sub(r'\1 aria-label="What belongs to it"', text) for path, text in texts.items()}
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     used = {name for text in texts.values() for name in re.findall(r"\bfa-([\w-]+)", text)} | {"xmark"}  # by a script

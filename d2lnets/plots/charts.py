@@ -60,7 +60,7 @@ def plot_training_errors(runs: Mapping[str, Sequence[Run]]) -> None:
                 top = axis.get_xaxis_transform()
                 place = peak + len(epochs) / 50
                 axis.text(place, 0.98, "highest rate", transform=top, va="top", color=GREY, fontsize=8)
-            axis.set(xlabel="epoch", title=f"{title} error", xlim=(0, len(epochs)), ylim=(0, None))
+            axis.set(xlabel="epoch", ylabel="error", title=f"{title} images", xlim=(0, len(epochs)), ylim=(0, None))
             axis.tick_params(labelleft=True)  # each panel may stand alone
         axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
 
@@ -265,13 +265,12 @@ def plot_costs(
                 mean = sum(values) / len(values)
                 error = [[mean - min(values)], [max(values) - mean]]
                 axis.errorbar(of[network], mean, error, fmt=mark, color=color, mec=color, mfc=fill, ms=6, label=network)
-            axis.set(xlabel=name, xscale="log")
+            axis.set(xlabel=name, ylabel=label, xscale="log")
+            axis.tick_params(labelleft=True)  # each panel may stand alone
             axis.margins(x=0.15)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
             axis.xaxis.set_minor_locator(NullLocator())
-        for row in axes:
-            row[0].set_ylabel(label)
         axes[0, 0].figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
         )
@@ -283,16 +282,30 @@ def plot_confusion(counts: torch.Tensor) -> None:
     Args:
         counts: (10, 10).
     """
-    shares = 100 * counts / counts.sum(1, keepdim=True)
+    _matrix(100 * counts / counts.sum(1, keepdim=True), CLASSES, "class", "taken for")
+
+
+def plot_overlap(wrong: Mapping[str, torch.Tensor]) -> None:
+    """How many of the errors of each network (rows) another one (columns) makes too, in percent.
+
+    Args:
+        wrong: for each network, which of the same images it gets wrong, (N,) of bool.
+    """
+    errors = torch.stack(list(wrong.values())).double()
+    _matrix(100 * errors @ errors.T / errors.sum(1, keepdim=True), list(wrong), "of the errors of", "also made by")
+
+
+def _matrix(shares, names, rows, columns):
+    """Squares with numbers, as blue as they are large; the diagonal says nothing."""
+    count = len(names)
     with figure(NARROW + 0.3) as axis:
         most = shares.fill_diagonal_(0).max().item()
-        for row, column in itertools.product(range(10), repeat=2):
+        for row, column in itertools.product(range(count), repeat=2):
             share = shares[row, column].item()
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=(*to_rgb(BLUE), share / most), ec="none"))
-            if share >= 0.5:
-                dark = share > most / 2
-                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if dark else "black")
-        axis.set_xticks(range(10), CLASSES, rotation=45, ha="right")
-        axis.set_yticks(range(10), CLASSES)
-        axis.set(xlabel="taken for", ylabel="class", xlim=(-0.5, 9.5), ylim=(9.5, -0.5), aspect="equal")
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=(*to_rgb(BLUE), share / most / 2), ec="none"))
+            if share >= 0.5:  # on half of the blue, which leaves a number its contrast by day and by night
+                axis.text(column, row, f"{share:.0f}", ha="center", va="center")
+        axis.set_xticks(range(count), names, rotation=45, ha="right")
+        axis.set_yticks(range(count), names)
+        axis.set(xlabel=columns, ylabel=rows, xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal")
         axis.grid(False)

@@ -157,7 +157,7 @@ def _box(axis, x, y, text, color, width=1.9, height=0.75):
         corner = (x - width / 2, y - height / 2)
         style = "round,pad=0,rounding_size=0.12"
         axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=fill, ec=color, zorder=3))
-    axis.text(x, y, text, ha="center", va="center", fontsize=7.5, zorder=4)
+    axis.text(x, y, text, ha="center", va="center", fontsize=8, zorder=4)
 
 
 def _arrow(axis, points, color="black"):
@@ -197,24 +197,25 @@ def draw_network(trace: Trace) -> None:
     """A `Trace` as boxes, at most seven in a row, in the order of the stages.
 
     Height and depth of a box grow with the map's size, width with the channels: both on a root scale,
-    or 512 channels of 3x3 would not fit beside one of 96x96.
+    or 512 channels of 3x3 would not fit beside one of 96x96. A row is two panels, which a phone stacks.
     """
     boxes = [_Box("input", trace.input_shape)]
     boxes += [_Box(stage.name, stage.output_shape) for stage in trace if stage.output_shape]
     each = math.ceil(len(boxes) / math.ceil(len(boxes) / 7))
-    rows = [boxes[i : i + each] for i in range(0, len(boxes), each)]
-    tops = [max(box.height + box.depth for box in row) + 1 for row in rows]
-    width = max(sum(box.slot for box in row) for row in rows)
-    height = sum(top + 6 for top in tops)  # 6 below for the labels
-    ratios = [top + 6 for top in tops]
-    with figure(WIDTH * height / width, 1, len(rows), WIDTH, height_ratios=ratios, squeeze=False) as axes:
-        for axis, row, top in zip(axes.flat, rows, tops):
-            axis.axis("off")
-            axis.set(xlim=(0, width), ylim=(-6, top))
-            left = 0
-            for box in row:
-                box.draw(axis, left)
-                left += box.slot
+    half = math.ceil(each / 2)
+    rows = [(boxes[i : i + half], boxes[i + half : i + each]) for i in range(0, len(boxes), each)]
+    tops = [max(box.height + box.depth for part in row for box in part) + 1 for row in rows]
+    width = max(sum(box.slot for box in part) for row in rows for part in row)
+    ratios = [top + 6 for top in tops]  # 6 below for the labels
+    with figure(WIDTH * sum(ratios) / width / 2, 2, len(rows), WIDTH, height_ratios=ratios, squeeze=False) as axes:
+        for places, row, top in zip(axes, rows, tops):
+            for axis, part in zip(places, row):
+                axis.axis("off")
+                axis.set(xlim=(0, width), ylim=(-6, top))
+                left = 0
+                for box in part:
+                    box.draw(axis, left)
+                    left += box.slot
 
 
 class _Box:
@@ -237,7 +238,7 @@ class _Box:
         side = [front[1], back[1], back[2], front[2]]
         for face, alpha in ((front, "55"), (top, "33"), (side, "88")):
             axis.add_patch(Polygon(face, closed=True, fc=self.color + alpha, ec=self.color, lw=0.8))
-        axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=7.5)
+        axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=8)
 
 
 def draw_function_classes() -> None:

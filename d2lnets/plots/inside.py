@@ -123,16 +123,15 @@ def plot_links(panels: Mapping[str, torch.Tensor | Sequence[Sequence[float]]]) -
             for i, j in itertools.product(range(count), repeat=2):
                 if j <= i:
                     strength = max(0.0, float(values[i][j] / strongest))
-                    fill = (*to_rgb(BLUE), 0.75 * strength)
+                    fill = (*to_rgb(BLUE), 0.5 * strength)
                     axis.add_patch(Polygon([(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1)], fc=fill, ec=BLUE, lw=0.8))
                     axis.text(j + 0.5, i + 0.5, f"{values[i][j]:z.3f}", ha="center", va="center", fontsize=8)
             names = [str(i + 1) for i in range(count)]
-            axis.set(xlim=(0, count), ylim=(count, 0), xlabel="source", title=title, aspect="equal")
+            axis.set(xlim=(0, count), ylim=(count, 0), xlabel="source", ylabel="layer", title=title, aspect="equal")
             axis.set_xticks([i + 0.5 for i in range(count)], ["input", *names[:-1]])
             axis.set_yticks([i + 0.5 for i in range(count)], names)
             axis.grid(False)
             axis.spines[:].set_visible(False)
-        axes[0].set_ylabel("layer")
 
 
 def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) -> None:
@@ -150,17 +149,23 @@ def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) ->
             if x.dim() == 4:
                 rows.append((name, x[0]))
     colors = LinearSegmentedColormap.from_list("signed", [to_rgba(ORANGE), to_rgba("white", 0), to_rgba(BLUE)])
-    with figure(0.72 * len(rows), channels + 1, len(rows), squeeze=False) as axes:
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            axis.spines[:].set_visible(False)
-        for (name, maps), (label, *cells) in zip(rows, axes):
-            label.text(1, 0.5, f"{name}\n{show_shape(maps.shape)}", ha="right", va="center", fontsize=8)
-            for axis, values in zip(cells, maps.cpu()):
-                most = values.abs().max().clamp(min=1e-6)
-                axis.imshow(values.numpy(), cmap=colors, vmin=-most, vmax=most)
-                axis.spines[:].set(visible=True, color=GREY, lw=0.5)
+    with figure(0.75 * len(rows), channels, len(rows), NARROW, squeeze=False) as axes:
+        for (name, maps), cells in zip(rows, axes):
+            most = [each.abs().max().clamp(min=1e-6) for each in maps.cpu()]
+            _row_of_maps(cells, f"{name}, {show_shape(maps.shape)}", maps.cpu(), colors, [(-m, m) for m in most], GREY)
+
+
+def _row_of_maps(axes, title, maps, colors, ranges, color):
+    """Maps side by side under a title, as many as there are axes; the others stay empty."""
+    axes[0].text(0, 1.1, title, transform=axes[0].transAxes, fontsize=8, in_layout=False)  # wider than its map
+    for axis in axes:
+        axis.axis("off")
+    for axis, values, (low, high) in zip(axes, maps, ranges):
+        axis.imshow(values.numpy(), cmap=colors, vmin=float(low), vmax=float(high))
+        axis.axis("on")
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.spines[:].set(visible=True, color=color, lw=0.6)
 
 
 def show_path_maps(block: Inception, x: torch.Tensor, channels: int = 8) -> None:
@@ -172,18 +177,12 @@ def show_path_maps(block: Inception, x: torch.Tensor, channels: int = 8) -> None
     with eval_mode(block), torch.no_grad():
         paths = [path(x)[0].cpu() for path in (block.path1, block.path2, block.path3, block.path4)]
     first = 0
-    with figure(3.0, channels + 1, len(paths), squeeze=False) as axes:
-        for name, maps, (label, *cells), color in zip(("1×1", "3×3", "5×5", "max-pool"), paths, axes, PATHS):
+    with figure(0.75 * len(paths), channels, len(paths), NARROW, squeeze=False) as axes:
+        for name, maps, cells, color in zip(("1×1", "3×3", "5×5", "max-pool"), paths, axes, PATHS):
             colors = LinearSegmentedColormap.from_list("path", [to_rgba(color, 0), to_rgba(color)])
-            label.axis("off")
-            text = f"{name}\n{first} to {first + len(maps) - 1}"
-            label.text(1, 0.5, text, ha="right", va="center", fontsize=8)
+            ranges = [(0, each.max().clamp(min=1e-6)) for each in maps]
+            _row_of_maps(cells, f"{name}: channels {first} to {first + len(maps) - 1}", maps, colors, ranges, color)
             first += len(maps)
-            for axis, values in zip(cells, maps):
-                axis.imshow(values.numpy(), cmap=colors, vmin=0, vmax=float(values.max().clamp(min=1e-6)))
-                axis.set(xticks=[], yticks=[])
-                axis.grid(False)
-                axis.spines[:].set(visible=True, color=color, lw=0.8)
 
 
 def show_answers(split: Split, maps: torch.Tensor) -> None:
@@ -333,10 +332,8 @@ def plot_gradients(panels: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
                 axis.plot(numbers, norms.log().mean(0).exp(), color=color, ls=line, label=name)
                 axis.fill_between(numbers, norms.amin(0), norms.amax(0), color=color, alpha=0.2, lw=0)
             axis.set_title(title, fontsize=9.5)
-            axis.set(yscale="log", xlabel="convolution, from the input")
+            axis.set(yscale="log", xlabel="convolution, from the input", ylabel="norm of the gradient")
             axis.tick_params(labelbottom=True, labelleft=True)  # each panel may stand alone
-        for axis in axes[:, 0]:
-            axis.set_ylabel("norm of the gradient")
         axes[0, 0].figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
         )
@@ -380,9 +377,8 @@ def plot_slices(steps: Sequence[float], slices: Mapping[str, torch.Tensor]) -> N
             axis.plot(steps, lines.T, color=styles[name].color, lw=1.2, alpha=0.85)
             axis.axhline(math.log(10), color=GREY, lw=1, ls=":")
             axis.text(steps[-1], math.log(10), "a guess", va="bottom", ha="right", fontsize=8, color=GREY)
-            axis.set(title=name, xlabel="step, in norms of a kernel", ylim=(0, None))
+            axis.set(title=name, xlabel="step, in norms of a kernel", ylabel="loss, nats", ylim=(0, None))
             axis.tick_params(labelleft=True)
-        axes[0].set_ylabel("loss, nats")
 
 
 def plot_removals(panels: Mapping[str, tuple[float, Mapping[str, Mapping[str, float]]]]) -> None:
@@ -402,7 +398,6 @@ def plot_removals(panels: Mapping[str, tuple[float, Mapping[str, Mapping[str, fl
             axis.set_xticks(range(len(values)), values, rotation=45, ha="right", fontsize=8)
             axis.axhline(whole, color="black", lw=1.2, label="no block missing")
             axis.axhline(0.1, color=RED, lw=1.2, ls=":", label="chance, 10 classes")
-            axis.set(title=title, xlabel="missing block", ylim=(0, 1))
+            axis.set(title=title, xlabel="missing block", ylabel="accuracy", ylim=(0, 1))
             axis.grid(False, axis="x")
-        axes[0].set_ylabel("accuracy")
         axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)

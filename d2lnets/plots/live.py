@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from torch import nn
 
-from d2lnets.plots.style import BLUE, GREY, ORANGE, STYLE, WIDTH, vectors
+from d2lnets.plots.style import GREY, STYLE, WIDTH, looks, vectors
 from d2lnets.training.runs import Run
 
 EVERY = 2.0  # seconds between two drawings
@@ -66,9 +66,9 @@ class Curves:
         """The figure as it is now: training loss on the left, training and held-out accuracy on the right."""
         with plt.rc_context(STYLE):
             figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-            for (name, runs), color, line in zip(self.recorded.items(), (BLUE, ORANGE), ("-", "--")):
+            for (name, runs), (color, _, _, line) in zip(self.recorded.items(), looks(self.recorded).values()):
                 self._draw_recorded(left, right, name, runs, color, line)
-            for (name, steps), color, line in zip(self.steps.items(), (BLUE, ORANGE), ("-", "--")):
+            for (name, steps), (color, _, _, line) in zip(self.steps.items(), looks(self.steps).values()):
                 if len(steps) < SMOOTH:
                     continue
                 numbers = torch.tensor(steps, dtype=torch.float64).unfold(0, SMOOTH, 1).mean(2)

@@ -7,6 +7,7 @@ too, so that figures survive black-and-white print.
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox, BboxBase
 
 from d2lnets.files import expanded
 
@@ -45,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 144,
     "font.size": 9.5,
     "grid.alpha": 0.3,
+    "image.interpolation": "none",  # pixels stay pixels, at any size
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text, in the font of the page
     "svg.hashsalt": "d2lnets",  # the same file again
@@ -131,12 +136,23 @@ def shorten(svg: str) -> str:
     return re.sub(r"<[^!?][^>]*>", short, svg)
 
 
+def _seen(axis: Axes) -> BboxBase | None:
+    """What of a panel is drawn; where its axis is off, that may be less high than its place."""
+    whole = axis.get_tightbbox()
+    if axis.axison or whole is None:
+        return whole
+    artists: list[Artist] = [*axis.patches, *axis.lines, *axis.texts, *([axis.title] if axis.get_title() else [])]
+    boxes = [box for artist in artists if (box := artist.get_tightbbox()) and math.isfinite(box.height)]
+    drawn = Bbox.union(boxes)  # an annotation without text may have none
+    return Bbox.from_extents(whole.x0, drawn.y0, whole.x1, drawn.y1)
+
+
 def panels(figure: Figure) -> list[list[int]]:
     """Left, top, width and height in points of up to four panels, and of the legend; none of a single panel."""
     if not 2 <= len(figure.axes) <= 4:
         return []
     figure.canvas.draw()
-    boxes = [axis.get_tightbbox() for axis in figure.axes] + [legend.get_window_extent() for legend in figure.legends]
+    boxes = [_seen(axis) for axis in figure.axes] + [legend.get_window_extent() for legend in figure.legends]
     extents = [list(box.extents) for box in boxes if box]
     for left, right in itertools.permutations(extents, 2):
         same_row = left[1] < right[3] and right[1] < left[3]

@@ -4,6 +4,7 @@ A seed is a block: it decides the order and the mirroring of the images for all 
 compared is the differences within seeds.
 """
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 import scipy  # its parts are loaded when they are first used
 import torch
 
-from d2lnets.training.runs import Run, unpack
+from d2lnets.training.runs import WATCHED, Run, unpack
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ def accuracy(split: str = "test") -> Callable[[Run], float]:
 def wrong(run: Run, split: str = "test") -> torch.Tensor:
     """Which images of a split a recorded run got wrong: (N,) of bool, in the order of the data set."""
     return unpack(run.errors[split]) > 0
+
+
+def taken_for(run: Run, split: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
+    """The labels of the test images, and what a recorded run took them for: two tensors (N,) of classes from 0 to 9.
+
+    Args:
+        split: ``"test"``, or ``"test_mirrored"`` where the mirror image was asked as well.
+    """
+    labels = unpack(json.loads(WATCHED.read_text(encoding="utf-8"))["test"]).long()
+    return labels, (labels + unpack(run.errors[split])) % 10
 
 
 def by_seed(runs: Iterable[Run], others: Iterable[Run], score: Callable[[Run], float]) -> Difference:

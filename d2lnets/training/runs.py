@@ -32,7 +32,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # asked for below
 
 RECORDED = Path(__file__).parent / "recorded"
-WATCHED = RECORDED.parent / "watched.json"  # the twenty images whose answers are recorded after every epoch
+WATCHED = RECORDED.parent / "watched.json"  # twenty images whose answers are recorded after every epoch; test labels
 
 
 def pack(numbers: torch.Tensor) -> str:

@@ -410,6 +410,7 @@ def test_the_watched_images_are_those_that_were_recorded():
     expected = data.validation[torch.tensor(record.WATCHED)]
     assert expected.labels.tolist() == watched["labels"]
     assert torch.equal(unpack(watched["images"]), expected.images.flatten())
+    assert torch.equal(unpack(watched["test"]), data.test.labels)
 
 
 def test_weight_and_time_to_the_first_answer(browser, site, capsys):

@@ -46,7 +46,22 @@ def test_the_entrance_and_the_page_for_the_lost_have_title_language_and_a_way_on
         assert re.search(r'<a href="book/index.html">', page)
 
 
-@pytest.mark.parametrize("name, most", [("book/index", 200), ("book/residual_block", 450), ("book/lab", 200)])
+FOLD = re.compile(r"<summary[^>]*>.*?</summary>", re.DOTALL)
+
+
+def test_every_fold_has_a_name():
+    """Those of the sidebar too, for who hears the page."""
+    folds = [fold for path in (HTML / "book").glob("*.html") for fold in FOLD.findall(path.read_text(encoding="utf-8"))]
+    assert len(folds) > 300
+    assert [each for each in folds if "aria-label" not in each and not re.sub(r"<[^>]*>", "", each).strip()] == []
+
+
+HEAVY = ("residual_block", "resnet50", "googlenet", "densenet")  # formulas and many figures
+
+
+@pytest.mark.parametrize(
+    "name, most", [("book/index", 200), ("book/lab", 200), *((f"book/{chapter}", 500) for chapter in HEAVY)]
+)
 def test_a_page_is_light(browser, site, name, most):
     """Kilobytes, gzipped as a server sends them, until the page is at rest; without the lab, which one starts."""
     page = browser.new_page()
@@ -56,7 +71,7 @@ def test_a_page_is_light(browser, site, name, most):
     sizes = {urlsplit(each.url).path: len(gzip.compress(each.body())) // 1000 for each in responses}
     assert sum(sizes.values()) <= most, sorted(sizes.items(), key=lambda item: -item[1])[:6]
     assert not any("fontawesome" in path for path in sizes)
-    assert any("mathjax" in path for path in sizes) == (name == "book/residual_block")
+    assert any("mathjax" in path for path in sizes) == (most == 500)
     page.close()
 
 

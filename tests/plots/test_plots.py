@@ -206,7 +206,7 @@ def test_measured_families_are_drawn_with_their_names(drawn):
 def test_errors_are_a_line_for_each_run_and_network_and_the_peak_of_the_rate(drawn):
     runs = {n: r for (n, _), r in load_experiment("degradation").items()}
     figure = drawn(plots.plot_training_errors, runs)
-    assert [axis.get_title() for axis in figure.axes] == ["training error", "validation error"]
+    assert [axis.get_title() for axis in figure.axes] == ["training images", "validation images"]
     assert len(figure.legends[0].get_texts()) == 4
     last = runs["plain20-thin"][0].epochs[-1]
     for axis, error in zip(figure.axes, (last["train_error"], 1 - last["validation_accuracy"])):
@@ -269,9 +269,9 @@ def test_a_path_has_one_color_in_diagram_windows_and_maps(drawn):
     widths = [last[color] + 0.04 for color in PATHS]
     assert widths == pytest.approx([8.8 * part / 256 for part in (64, 128, 32, 32)])
     assert [to_hex(axis.patches[0].get_edgecolor()) for axis in windows] == list(PATHS)
-    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in maps[1::3]] == list(PATHS)
-    assert [axis.texts[0].get_text().splitlines()[1] for axis in maps[::3]] == [
-        "0 to 15", "16 to 47", "48 to 55", "56 to 63"
+    assert [to_hex(axis.spines["left"].get_edgecolor()) for axis in maps[::2]] == list(PATHS)
+    assert [axis.texts[0].get_text() for axis in maps[::2]] == [
+        "1×1: channels 0 to 15", "3×3: channels 16 to 47", "5×5: channels 48 to 55", "max-pool: channels 56 to 63"
     ]  # fmt: skip
 
 
@@ -347,7 +347,7 @@ def test_feature_maps_have_a_row_for_each_stage_with_maps(drawn):
     net = d2lnets.resnet18(small=True)
     figure = drawn(plots.show_feature_maps, net, torch.randn(1, 1, 28, 28), 4)
     labels = [text.get_text() for text in texts(figure)]
-    assert labels == ["stem\n16×28×28", "conv2_x\n16×28×28", "conv3_x\n32×14×14", "conv4_x\n64×7×7", "conv5_x\n128×4×4"]
+    assert labels == ["stem, 16×28×28", "conv2_x, 16×28×28", "conv3_x, 32×14×14", "conv4_x, 64×7×7", "conv5_x, 128×4×4"]
     assert sum(len(axis.images) for axis in figure.axes) == 5 * 4 and net.training
 
 
@@ -433,6 +433,13 @@ def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(dr
     assert counts[0, 0] == 90
 
 
+def test_shared_errors_are_a_share_of_those_of_the_row(drawn):
+    wrong = {"a": torch.tensor([True, True, True, True, False]), "b": torch.tensor([False, False, False, True, True])}
+    figure = drawn(plots.plot_overlap, wrong)
+    labels = {text.get_position(): text.get_text() for text in texts(figure)}
+    assert labels == {(1, 0): "25", (0, 1): "50"} and figure.axes[0].get_ylabel() == "of the errors of"
+
+
 def test_scores_of_networks_have_the_looks_of_their_families(drawn):
     (axis,) = drawn(plots.plot_scores, {"plain20": [0.9], "resnet20": [0.92], "mirroring": [0.91]}).axes
     colors = [line.get_color() for line in axis.lines[::2]]
@@ -450,6 +457,8 @@ def test_panels_are_found_where_they_are(drawn):
     (left, right) = style.panels(figure)
     assert left[0] + left[2] <= right[0] + 1 and all(x >= 0 and x + w <= 404 for x, _, w, _ in (left, right))
     assert style.panels(drawn(plots.draw_inception)) == []
+    left, right = style.panels(drawn(plots.draw_network, d2lnets.trace_shapes(d2lnets.resnet18(), (1, 96, 96))))
+    assert left[2] == pytest.approx(right[2], abs=1) and left[3] > 2 * right[3]  # one scale, and no empty sky
 
 
 def test_a_figure_in_a_notebook_is_vectors_in_the_same_bytes(monkeypatch):

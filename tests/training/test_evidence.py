@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from d2lnets.training.evidence import accuracy, by_seed, images_needed, mcnemar, paired, seeds_needed, wrong
+import d2lnets
+from d2lnets.training.evidence import (
+    accuracy,
+    by_seed,
+    images_needed,
+    mcnemar,
+    paired,
+    seeds_needed,
+    taken_for,
+    wrong,
+)
 from d2lnets.training.runs import Run, pack
 
 
@@ -49,6 +59,14 @@ def test_mcnemars_test_counts_what_tells_two_networks_apart():
     assert found.p_value == pytest.approx(2 * sum(comb(20, k) for k in range(6)) / 2**20, rel=1e-9)
     assert found.high - found.mean == pytest.approx(1.96 * (20 / 1000**2 - 0.01**2 / 1000) ** 0.5, rel=1e-3)
     assert mcnemar(a, a).p_value == 1 and mcnemar(b, a).mean == -found.mean
+
+
+def test_what_a_run_took_the_test_images_for():
+    (run, *_) = d2lnets.load_experiment("networks")["resnet20", d2lnets.Recipe()]
+    labels, guesses = taken_for(run, "test_mirrored")
+    assert (guesses == labels).double().mean().item() == pytest.approx(run.test["accuracy"], abs=1e-9)
+    assert torch.equal(guesses != labels, wrong(run, "test_mirrored")) and 0 <= guesses.min() < guesses.max() == 9
+    assert torch.bincount(labels).tolist() == [1000] * 10
 
 
 def test_how_many_seeds_and_images_a_difference_needs():
