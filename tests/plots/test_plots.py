@@ -1,11 +1,9 @@
-"""Figures say what they should, and their texts stay apart and inside."""
+"""Diagrams and looks inside say what they should, and their texts stay apart and inside."""
 
 import math
 import re
-from dataclasses import replace
 from itertools import combinations, pairwise
 
-import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -15,26 +13,7 @@ import d2lnets
 from d2lnets import plots
 from d2lnets.data import SUBSET
 from d2lnets.plots import style
-from d2lnets.plots.style import BLUE, GREY, PATHS, looks
-from d2lnets.training.bench import Span
-from d2lnets.training.evidence import paired
-from d2lnets.training.runs import load_experiment
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Call with a function that draws; gives the figure."""
-    matplotlib.use("agg")
-    figures = []
-    monkeypatch.setattr(plt, "show", lambda: figures.append(plt.gcf()))
-
-    def draw(function, *arguments, **options):
-        function(*arguments, **options)
-        figures[-1].canvas.draw()
-        return figures[-1]
-
-    yield draw
-    plt.close("all")
+from d2lnets.plots.style import PATHS, looks
 
 
 def texts(figure):
@@ -97,34 +76,6 @@ def test_processes_share_a_batch_and_one_mean(drawn):
     shown = [text.get_text() for text in texts(figure)]
     assert sum("share" in text for text in shown) == shown.count("the same step") == 4
     assert sum("all-reduce" in text for text in shown) == 1
-
-
-def test_a_link_has_a_band_and_perfect_scaling_a_line(drawn):
-    rates = {"fast": {1: (10, 10), 2: (15, 18), 4: (30, 36)}, "slow": {1: (10, 10), 2: (4, 5), 4: (8, 10)}}
-    figure = drawn(plots.plot_scaling, {"mine": rates, "yours": rates})
-    assert [axis.get_title() for axis in figure.axes] == ["mine", "yours"]
-    _, slow, perfect = figure.axes[0].lines
-    assert list(slow.get_ydata()) == [10, 4, 8] and list(perfect.get_ydata()) == [10, 20, 40]
-    assert len(figure.axes[0].collections) == 2
-
-
-def test_a_step_that_loses_is_hollow(drawn):
-    (axis,) = drawn(plots.plot_steps, {"a": 76.0, "b": 78.0, "c": 77.0}, {"b": 4.5}, " G").axes
-    assert [line.get_markerfacecolor() == "white" for line in axis.lines[1:]] == [False, False, True]
-    assert [text.get_text() for text in axis.texts] == ["76.0", "78.0  (4.5 G)", "77.0"]
-
-
-def test_what_flows_past_the_blocks_is_drawn_from_the_first_on(drawn):
-    (axis,) = drawn(plots.plot_stream, {"mine": [1.0, 1.5, 2.0]}).axes
-    assert list(axis.lines[0].get_xdata()) == [0, 1, 2] and axis.get_ylim()[0] == 0
-
-
-def test_networks_are_compared_by_their_curves(drawn, tmp_path):
-    runs = [*d2lnets.load_runs("resnet18-small"), *d2lnets.load_runs("fast-resnet")]
-    axis = drawn(plots.compare_runs, runs).axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["resnet18-small", "fast-resnet"]
-    plots.compare_runs(runs, tmp_path / "curves.png")
-    assert plt.imread(tmp_path / "curves.png").shape[2] == 4
 
 
 def test_images_carry_the_names_of_their_classes(drawn):
@@ -201,33 +152,6 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     left, right = drawn(plots.plot_function_classes, x, x, families, {"nested": [2, 1], "not nested": [2, 3]}).axes
     assert [text.get_text() for text in right.get_legend().get_texts()] == list(families)
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
-
-
-def test_errors_are_a_line_for_each_run_and_network_and_the_peak_of_the_rate(drawn):
-    runs = {n: r for (n, _), r in load_experiment("degradation").items()}
-    figure = drawn(plots.plot_training_errors, runs)
-    assert [axis.get_title() for axis in figure.axes] == ["training images", "validation images"]
-    assert len(figure.legends[0].get_texts()) == 4
-    last = runs["plain20-thin"][0].epochs[-1]
-    for axis, error in zip(figure.axes, (last["train_error"], 1 - last["validation_accuracy"])):
-        *lines, peak = axis.lines
-        assert len(lines) == 4 * (3 + 1) and set(peak.get_xdata()) == {20}
-        assert all(len(line.get_xdata()) == 80 for line in lines)
-        assert lines[0].get_ydata()[-1] == pytest.approx(error)
-    early = {name: [replace(run, epochs=run.epochs[:8]) for run in each] for name, each in runs.items()}
-    assert [len(axis.lines) for axis in drawn(plots.plot_training_errors, early).axes] == [16, 16]  # the peak is later
-
-
-def test_depths_are_dots_with_their_numbers_that_do_not_overlap(drawn):
-    networks = {"A, 2012": (8, 16.4), "B, 2014": (19, 7.3), "C, 2014": (22, 6.7), "D, 2015": (152, 3.6)}
-    figure = drawn(plots.plot_depths, networks, "error, %")
-    (axis,) = figure.axes
-    assert axis.lines[0].get_xydata().tolist() == [list(point) for point in networks.values()]
-    assert axis.get_xscale() == "log" and axis.get_ylabel() == "error, %"
-    assert axis.texts[0].get_text() == "A, 2012\n8 layers, 16.4 %"
-    boxes = [text.get_window_extent() for text in axis.texts]
-    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
-    assert all(axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and axis.bbox.y0 <= box.y0 for box in boxes)
 
 
 def test_a_class_that_contains_another_is_a_filled_dot(drawn):
@@ -367,85 +291,6 @@ def test_answers_have_an_image_a_map_and_the_likeliest_classes(drawn):
     assert float(figure.axes[1].images[1].get_array().max()) == 4  # over the image
 
 
-def test_the_rate_of_a_recipe_is_drawn_as_it_is(drawn):
-    figure = drawn(
-        plots.plot_rate, {"book": d2lnets.Recipe(lr=0.3), "constant": d2lnets.Recipe(warmup=0.0, decay="none", lr=0.1)}
-    )
-    rising, constant = figure.axes[0].lines
-    assert max(rising.get_ydata()) == pytest.approx(0.3) and set(constant.get_ydata()) == {0.1}
-
-
-def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
-    figure = drawn(plots.plot_scores, {"mine": [0.9, 0.91, 0.92], "yours": [0.8, 0.9]}, "test accuracy")
-    (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["mine", "yours"]
-    assert axis.yaxis_inverted() and axis.get_xlabel() == "test accuracy"
-    assert [list(line.get_xdata()) for line in axis.lines] == [
-        [0.9, 0.91, 0.92],
-        [pytest.approx(0.91)],
-        [0.8, 0.9],
-        [pytest.approx(0.85)],
-    ]
-
-
-def test_differences_have_an_interval_and_a_dot_for_each_seed(drawn):
-    rows = {
-        "better": paired([0.93, 0.94, 0.95], [0.92, 0.93, 0.94 + 1e-4]),
-        "unclear": paired([0.93, 0.94], [0.94, 0.93]),
-        "far": paired([0.5, 0.51], [0.9, 0.9]),
-    }
-    (axis,) = drawn(plots.plot_differences, rows, least=-3).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows) and axis.yaxis_inverted()
-    zero, seeds, interval, mean, *unclear = axis.lines
-    assert list(zero.get_xdata()) == [0, 0] and seeds.get_xdata() == pytest.approx([1, 1, 0.99])
-    assert interval.get_xdata() == pytest.approx([100 * rows["better"].low, 100 * rows["better"].high])
-    assert mean.get_color() == BLUE and {line.get_color() for line in unclear} == {GREY}
-    (far,) = [text.get_text() for text in axis.texts]
-    assert far.startswith("-39.5  (")
-
-
-def test_curves_by_rate_go_through_the_means(drawn):
-    (axis,) = drawn(plots.plot_by_rate, {"SGD": {0.2: [0.93, 0.95], 0.1: [0.9]}}).axes
-    assert axis.get_xscale() == "log" and list(axis.lines[0].get_xdata()) == [0.1, 0.2]
-    assert axis.lines[0].get_ydata() == pytest.approx([0.9, 0.94])
-
-
-def test_curves_by_labels_have_a_thin_line_for_each_seed(drawn):
-    (axis,) = drawn(plots.plot_by_labels, {"fine-tuned": {10: [0.3, 0.5], 100: [0.7, 0.9]}}).axes
-    *thin, thick = axis.lines
-    assert [list(line.get_ydata()) for line in thin] == [pytest.approx([0.3, 0.7]), pytest.approx([0.5, 0.9])]
-    assert thick.get_ydata() == pytest.approx([0.4, 0.8]) and thick.get_label() == "fine-tuned"
-
-
-def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):
-    scores = {"a": [0.91, 0.93], "b": [0.9]}
-    figure = drawn(plots.plot_costs, scores, {"parameters": {"a": 10, "b": 1000}, "seconds": {"a": 2, "b": 1}})
-    assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
-    mark = figure.axes[0].containers[0].lines[0]
-    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10], [pytest.approx(0.92)])
-    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
-
-
-def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(drawn):
-    counts = 90 * torch.eye(10) + torch.eye(10).roll(1, 1) * 10
-    labels = {text.get_position(): text.get_text() for text in texts(drawn(plots.plot_confusion, counts))}
-    assert labels == {((row + 1) % 10, row): "10" for row in range(10)}
-    assert counts[0, 0] == 90
-
-
-def test_shared_errors_are_a_share_of_those_of_the_row(drawn):
-    wrong = {"a": torch.tensor([True, True, True, True, False]), "b": torch.tensor([False, False, False, True, True])}
-    figure = drawn(plots.plot_overlap, wrong)
-    labels = {text.get_position(): text.get_text() for text in texts(figure)}
-    assert labels == {(1, 0): "25", (0, 1): "50"} and figure.axes[0].get_ylabel() == "of the errors of"
-
-
-def test_scores_of_networks_have_the_looks_of_their_families(drawn):
-    (axis,) = drawn(plots.plot_scores, {"plain20": [0.9], "resnet20": [0.92], "mirroring": [0.91]}).axes
-    colors = [line.get_color() for line in axis.lines[::2]]
-    assert colors == [looks([name])[name].color for name in ("plain20", "resnet20")] + [colors[0]]
-
-
 def test_a_shortened_picture_says_the_same():
     svg = '<svg><!-- 0.9264 --><path d="M 1.23456 7 L 10.5 0.0004"/><text x="1.999">0.9264</text></svg>'
     short = '<svg><!-- 0.9264 --><path d="M 1.23 7 L 10.5 0.00"/><text x="2.00">0.9264</text></svg>'
@@ -469,44 +314,3 @@ def test_a_figure_in_a_notebook_is_vectors_in_the_same_bytes(monkeypatch):
         plots.draw_inception()
     first, again = (data["image/svg+xml"] for data in shown)
     assert first == again and first.startswith("<svg") and "<text" in first and "<dc:date>" not in first
-
-
-def test_speeds_have_a_row_for_each_name_and_a_mark_for_each_way(drawn):
-    rows = {"resnet18": {"slow": 10.0, "fast": 100.0}, "mine": {"slow": 5.0, "fast": 20.0}}
-    figure = drawn(plots.plot_speeds, rows)
-    (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == list(rows)
-    assert [text.get_text() for text in figure.legends[0].texts] == ["slow", "fast"] and axis.get_xscale() == "log"
-    (axis,) = drawn(plots.plot_speeds, {"mine": {"here": 5.0}}).axes
-    assert axis.get_xscale() == "linear" and axis.get_xlim()[0] == 0
-    figure = drawn(plots.plot_speeds, {"a": {"x": 1.0, "y": 0.02, "z": 3.0}, "b": {"z": 4.0, "w": 5.0}})
-    (axis,) = figure.axes
-    assert [text.get_text() for text in figure.legends[0].texts] == ["x", "y", "z", "w"]
-    marks = {line.get_marker() for line in axis.lines if len(line.get_xdata()) == 1}
-    assert len(marks) == 4 and "0.01" in [label.get_text() for label in axis.get_xticklabels()]
-
-
-def test_the_label_of_named_rows_is_inside(drawn):
-    rows = {"a network with a long name": paired([3, 1, 2], [1, 2, 3])}
-    figure = drawn(plots.plot_differences, rows, "difference of test accuracy, points")
-    box = figure.axes[0].xaxis.label.get_window_extent()
-    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
-
-
-def test_a_trace_has_parts_above_their_operations(drawn):
-    spans = [Span("forward", 0, 4, 0), Span("conv2d", 0.5, 3, 1), Span("inner", 1, 2, 2), Span("update", 4, 4.1, 0)]
-    figure = drawn(plots.plot_trace, spans)
-    assert [text.get_text() for text in texts(figure)] == ["forward"]  # the other is too narrow for its name
-    boxes = [(box.get_x(), box.get_y(), box.get_width()) for box in figure.axes[0].patches]
-    assert len(boxes) == 3 and (0.5, 1, 2.5) in boxes
-
-
-def test_gradients_memory_and_times_are_drawn_as_they_are(drawn):
-    gradients = torch.tensor([0.0, 2.0**-30, 2.0**-10])
-    figure = drawn(plots.plot_magnitudes, gradients, 2.0**10)
-    assert [text.get_text() for text in figure.legends[0].texts] == ["as they are", "scaled"]
-    (axis,) = drawn(plots.plot_step_memory, {"plain": ([0.0, 1.0, 2.0], [0, 4_000_000, 1_000_000])}).axes
-    assert [line.get_xydata().tolist() for line in axis.lines][1] == [[0.5, 4.0]]  # the peak
-    assert drawn(plots.plot_gaps, [1e-6, 1e-3]).axes[0].get_yscale() == "log"
-    (axis,) = drawn(plots.plot_operation_times, [1, 100, 10_000], [2.0, 2.0, 9.0]).axes
-    assert axis.lines[0].get_ydata().tolist() == [2.0, 2.0, 9.0]
