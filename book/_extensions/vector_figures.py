@@ -50,9 +50,9 @@ def inline(svg, number, image):
     size = f'viewBox="0 0 {width} {height}" style="max-width: {1.65 * float(width):.0f}px"'
     whole = f'<svg class="whole" {size} {label}>{group}</svg>'
     stack = "".join(
-        f'<svg viewBox="{" ".join(map(str, panel))}" style="flex-basis: {beside(panel[2])}px" aria-hidden="true">'
+        f'<svg viewBox="{left} {top - 1} {wide} {high + 2}" style="flex-basis: {beside(wide)}px" aria-hidden="true">'
         f'<use href="#f{number}"/></svg>'
-        for panel in panels
+        for left, top, wide, high in panels
     )
     how = " stacks" if stack else " scrolls" if float(width) > 320 else ""  # where the page is narrow
     focus = ' tabindex="0"' if how == " scrolls" else ""  # to scroll by keyboard
