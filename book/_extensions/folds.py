@@ -9,6 +9,7 @@ import json
 import re
 
 IMPORTS = {"code_prompt_show": "Imports", "code_prompt_hide": "Hide the imports"}
+CHECKS = {"code_prompt_show": "How this was checked", "code_prompt_hide": "Hide the check"}
 
 
 def only_draws(source):
@@ -24,6 +25,13 @@ def only_draws(source):
     )
 
 
+def only_checks(source):
+    """Whether the code of a cell is assertions, and at most prints what they found."""
+    statements = ast.parse(source).body
+    prints = [each for each in statements if isinstance(each, ast.Expr) and ast.unparse(each).startswith("print(")]
+    return len(prints) < len(statements) == len(prints) + sum(isinstance(each, ast.Assert) for each in statements)
+
+
 def fold(app, name, source):
     if not app.env.doc2path(name).endswith(".ipynb"):
         return
@@ -35,6 +43,9 @@ def fold(app, name, source):
             cell["metadata"]["mystnb"] = IMPORTS
         elif cell["cell_type"] == "code" and only_draws("".join(cell["source"])):
             tags.append("remove-input")
+        elif cell["cell_type"] == "code" and "answer" not in tags and only_checks("".join(cell["source"])):
+            tags.append("hide-input")
+            cell["metadata"]["mystnb"] = CHECKS
     source[0] = json.dumps(notebook)
 
 

@@ -108,6 +108,21 @@ def test_calls_that_only_draw_are_known(code, alone):
     assert folds.only_draws(code) == alone
 
 
+@pytest.mark.parametrize(
+    "code, alone",
+    [
+        ("assert a < b", True),
+        ("assert a < b\nprint('less')", True),
+        ("print(a)\nassert a == 1\nassert b", True),
+        ("print(a)", False),
+        ("a = 1\nassert a", False),
+        ("net.train()\nassert net.training", False),
+    ],
+)
+def test_a_cell_that_only_checks_is_folded(code, alone):
+    assert folds.only_checks(code) == alone
+
+
 # In the browser
 
 
