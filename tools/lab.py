@@ -30,7 +30,7 @@ NETWORKS = {  # and their names on the page
     "googlenet-small-bn": "small GoogLeNet",
     "densenet-small": "small DenseNet",
 }
-SCRUBBED = ("degradation", "networks")  # the experiments that one can move through, epoch by epoch
+SCRUBBED = {"degradation": "degradation", "networks": "gpu_networks"}  # recordings to move through, epoch by epoch
 IMAGES = 500
 SHOWN_OF_A_CLASS, SHOWN_MISTAKES = 3, 10
 
@@ -74,7 +74,7 @@ def scrub(experiment):
     """The first seed of an experiment: errors by epoch, and the answers to twenty images, for one to see."""
     watched, networks = json.loads(WATCHED.read_text(encoding="utf-8")), []
     split = Split(unpack(watched["images"]).view(-1, 1, 28, 28), torch.tensor(watched["labels"]))
-    for (name, _), (run, *_) in load_experiment(experiment).items():
+    for (name, _), (run, *_) in load_experiment(SCRUBBED[experiment]).items():
         if "watched" not in run.epochs[0]:
             raise ValueError(f"{experiment}, {name}: the run has no answers to the watched images: record it again")
         train = [epoch.get("train_error", 1 - epoch["train_accuracy"]) for epoch in run.epochs]

@@ -198,7 +198,7 @@ class Record:
 def record(planned, experiment, data, device, out, streams, until=None):
     """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
     there, kinds = set(), {machine(device)["device"]}
-    for file in out.parent.glob(f"{experiment}*.jsonl"):
+    for file in out.parent.glob(f"{out.stem}*.jsonl"):
         for run in Run.load_lines(file):
             there.add(json.dumps([run.network, run.recipe, run.seed], sort_keys=True))
             kinds.add(run.machine["device"])
@@ -263,7 +263,9 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []
     for experiment in options.experiments:
-        out = options.out / f"{experiment}.jsonl"
+        # The comparison speaks of a CPU's seeds; a GPU's stand beside them.
+        name = "gpu_networks" if (experiment, device.type) == ("networks", "cuda") else experiment
+        out = options.out / f"{name}.jsonl"
         try:
             planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]
             record(planned, experiment, data, device, out, options.streams, until)

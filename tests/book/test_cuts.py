@@ -116,7 +116,7 @@ def test_the_bottleneck_costs_what_trace_shapes_counts(phone):
 
 def test_the_comparison_can_be_moved_through(phone):
     """It has all networks of the comparison, and says of the first seed what was recorded."""
-    runs = {name: each[0] for (name, _), each in d2lnets.load_experiment("networks").items()}
+    runs = {name: each[0] for (name, _), each in d2lnets.load_experiment("gpu_networks").items()}
     labels = torch.tensor(json.loads(WATCHED.read_text(encoding="utf-8"))["labels"])
     place = start(phone, "scrub][data-first=networks")
     assert place.locator("select").first.locator("option").all_inner_texts() == list(runs)

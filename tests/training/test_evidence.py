@@ -62,7 +62,7 @@ def test_mcnemars_test_counts_what_tells_two_networks_apart():
 
 
 def test_what_a_run_took_the_test_images_for():
-    (run, *_) = d2lnets.load_experiment("networks")["resnet20", d2lnets.Recipe()]
+    (run, *_) = d2lnets.load_experiment("gpu_networks")["resnet20", d2lnets.Recipe()]
     labels, guesses = taken_for(run, "test_mirrored")
     assert (guesses == labels).double().mean().item() == pytest.approx(run.test["accuracy"], abs=1e-9)
     assert torch.equal(guesses != labels, wrong(run, "test_mirrored")) and 0 <= guesses.min() < guesses.max() == 9
