@@ -294,7 +294,13 @@ def test_races_stand_in_their_chapters_and_for_all(browser, site, scheme):
     else:
         place.get_by_text(re.compile(r"Step [1-9]\d+ of 2000")).wait_for()
     page.keyboard.press("Enter")
-    place.get_by_role("button", name="Start", exact=True).wait_for()
+    place.get_by_role("button", name="Go on", exact=True).wait_for()
+    place.get_by_role("button", name="8 layers", exact=True).click()
+    place.get_by_role("button", name="Pause").wait_for()
+    place.get_by_text("Depth: 8 layers").wait_for()
+    row = place.locator(".lab-scroll tbody tr").inner_text()
+    assert row.startswith("54 layers, batch norm: ") and ("overflowed" in row) == (chapter == "residual_block")
+    place.get_by_role("button", name="Pause").click()
     assert violations(page, ".lab") == []
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     wide = "[...document.querySelectorAll('.lab *')].filter(e => e.getBoundingClientRect().right > 391)"

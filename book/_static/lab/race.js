@@ -4,7 +4,7 @@ import { MARKS, Picture } from "./families.js";
 import { LoadError, SIZE, describe, loadRace } from "./models.js";
 import { explain, labelled, make, percent, select, startButton } from "./page.js";
 import { bars, curves, powers } from "./racecharts.js";
-import { CHOICES, FIRST, HELD, LAST, MOST, ROWS, WINDOW, address, like, read, whole } from "./settings.js";
+import { CHOICES, FIRST, HELD, LAST, MOST, ROWS, TRIES, WINDOW, address, like, read, told, whole } from "./settings.js";
 
 /** @typedef {import("./racecharts.js").Kind} Kind */
 /** @typedef {import("./settings.js").Settings} Settings */
@@ -17,7 +17,8 @@ const QUANTITIES = /** @type {Quantity[]} */ (["gradients", "sizes"]);
 const KINDS = /** @type {Kind[]} */ (["plain", "residual"]);
 const TWINS = KINDS.map((kind) => ({ name: kind, look: kind }));
 const HALF = SIZE / 2; // pixels, height and width of an image here
-const NOTE = `Error and loss are means over the last ${WINDOW} batches of ${ROWS}, each measured before the step that learns from it. The two networks see the same batches, and start from the same weights; only branches can be zero, so there the plain network keeps He's.`;
+const NOTE = `Error and loss are means over the last ${WINDOW} batches of ${ROWS}, each measured before the step that learns from it. The two networks see the same batches, and start from the same weights; only branches can be zero, so there the plain network keeps He's. A branch is what a shortcut goes around; its output is added to what the shortcut carries. He's weights keep the size of the activations from layer to layer where nothing is added; PyTorch's are smaller. A question mark, or ✗ on a curve: the numbers are too large to go on.`;
+const KEPT = 6; // earlier races
 const TOP = { losses: [0, 1, 2, 3], errors: [0, 0.25, 0.5, 0.75, 1] };
 
 /** @param {HTMLElement} place @param {string} first settings, as in an address; those of the page's own address go before */
@@ -78,6 +79,11 @@ class Bench {
     });
     this.series = { losses: pair(), errors: pair() };
     this.scales = scales();
+    /** @type {HTMLElement[]} */
+    this.past = []; // a row for each earlier race, the last first
+    this.name = told(settings);
+    this.log = make("div", { class: "lab-scroll" });
+    this.choices = make("div", { class: "lab-settings" }, ...this.controls());
     this.element = this.build();
     this.worker.addEventListener("message", ({ data }) => this.take(data));
     this.worker.addEventListener("error", ({ message }) => (this.message.textContent = explain(message)));
@@ -86,6 +92,9 @@ class Bench {
   }
 
   build() {
+    const tries = TRIES.map(([name, settings]) =>
+      make("button", { type: "button", onclick: () => this.attempt(settings) }, name),
+    );
     const reset = make("button", { type: "button", onclick: () => this.reset() }, "Reset");
     const copy = make("button", { type: "button", onclick: () => this.copy() }, "Copy link");
     /** @param {string} caption @param {HTMLElement} inside */
@@ -93,7 +102,8 @@ class Bench {
     return make(
       "div",
       { class: "lab-race" },
-      make("div", { class: "lab-settings" }, ...this.controls()),
+      this.choices,
+      make("div", { class: "lab-tools" }, make("span", {}, "Try:"), ...tries),
       make("div", { class: "lab-tools" }, this.start, this.one, reset, copy),
       this.message,
       this.spoken,
@@ -104,6 +114,7 @@ class Bench {
         figure(`Training error, the last ${WINDOW * ROWS} images`, this.curves.errors),
         figure("Training loss on them, in nats", this.curves.losses),
       ),
+      this.log,
       make("div", { class: "lab-twins" }, this.twins.plain.element, this.twins.residual.element),
       make("p", {}, `${HELD} test images, which are not trained on, and what the two take them for:`),
       make("ul", { class: "lab-answers" }, ...this.pictures.map((picture) => picture.element)),
@@ -147,6 +158,15 @@ class Bench {
     this.run(running);
   }
 
+  /** A race from the beginning, with settings as at first but for these. @param {Partial<Settings>} settings */
+  attempt(settings) {
+    Object.assign(this.settings, FIRST, settings);
+    this.choices.replaceChildren(...this.controls());
+    history.replaceState(history.state, "", this.link());
+    this.reset();
+    this.run(true);
+  }
+
   link() {
     return address(new URL(location.href), this.settings, this.place.id);
   }
@@ -164,16 +184,37 @@ class Bench {
   /** Back to the first weights, and the same batches again. */
   reset() {
     this.run(false);
+    this.keep();
     this.number += 1;
     this.series = { losses: pair(), errors: pair() };
     this.scales = scales();
+    this.name = told(this.settings);
+    this.label();
     this.worker.postMessage({ settings: this.settings, race: this.number });
+  }
+
+  /** Write down the race that ends, if it was one. */
+  keep() {
+    const { plain, residual } = this.series.errors;
+    if (!plain.length) return;
+    const ends = [plain, residual].map((each) => make("td", {}, stands(each)));
+    this.past.unshift(make("tr", {}, make("td", {}, this.name), make("td", {}, String(plain.length)), ...ends));
+    this.past.length = Math.min(this.past.length, KEPT);
+    const heads = ["Earlier races", "steps", "plain", "residual"].map((head) => make("th", { scope: "col" }, head));
+    this.log.tabIndex = 0; // to scroll by keyboard
+    this.log.replaceChildren(
+      make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...this.past)),
+    );
+  }
+
+  label() {
+    this.start.textContent = this.running ? "Pause" : this.series.errors.plain.length ? "Go on" : "Start";
   }
 
   /** @param {boolean} running */
   run(running) {
     this.running = running;
-    this.start.textContent = running ? "Pause" : "Start";
+    this.label();
     this.one.disabled = running;
     this.message.textContent = "";
     this.spoken.textContent = running ? "The race is on." : this.sum();
@@ -184,8 +225,7 @@ class Bench {
   sum() {
     const { plain, residual } = this.series.errors;
     if (!plain.length) return "";
-    const errors = [plain, residual].map((each) => percent(each[each.length - 1]));
-    return `Step ${plain.length}: the plain network's error is ${errors[0]}, the residual one's ${errors[1]}.`;
+    return `Step ${plain.length}: the plain network's error is ${stands(plain)}, the residual one's ${stands(residual)}.`;
   }
 
   /** @param {Report} report */
@@ -194,8 +234,10 @@ class Bench {
     this.latest = report;
     for (const kind of KINDS) {
       this.series.losses[kind].push(...report[kind].losses);
-      this.series.errors[kind].push(...report[kind].errors);
+      const { losses, errors } = report[kind];
+      this.series.errors[kind].push(...errors.map((error, i) => (Number.isFinite(losses[i]) ? error : NaN)));
     }
+    this.label();
     if (report.finished && this.running) this.run(false);
     if (!this.running) this.spoken.textContent = this.sum();
     if (this.drawing) return;
@@ -213,9 +255,9 @@ class Bench {
     const width = this.curves.errors.clientWidth; // asked for before anything changes: then it costs nothing
     const narrow = this.twins.plain.places.sizes.clientWidth;
     this.curves.errors.replaceChildren(curves("Training error by step", series.errors, width, TOP.errors, (mark) => percent(mark, 0), 0.9));
-    this.curves.losses.replaceChildren(curves("Loss by step", series.losses, width, TOP.losses, String, Math.log(10)));
+    this.curves.losses.replaceChildren(curves("Loss by step", series.losses, width, TOP.losses, (mark) => (mark < 3 ? String(mark) : "≥ 3"), Math.log(10)));
     for (const quantity of QUANTITIES) {
-      this.scales[quantity] = powers(this.scales[quantity], KINDS.flatMap((kind) => latest[kind][quantity]));
+      this.scales[quantity] = powers(this.scales[quantity], KINDS.flatMap((kind) => (lost(series.losses[kind]) ? [] : latest[kind][quantity])));
     }
     for (const kind of KINDS) {
       const [loss, error] = [series.losses[kind].at(-1), series.errors[kind].at(-1)];
@@ -227,6 +269,12 @@ class Bench {
 
 /** @returns {import("./racecharts.js").Pair} */
 const pair = () => ({ plain: [], residual: [] });
+
+/** @param {number[]} losses so far */
+const lost = (losses) => losses.length > 0 && !Number.isFinite(losses[losses.length - 1]);
+
+/** @param {number[]} errors so far, not empty */
+const stands = (errors) => (lost(errors) ? "overflowed" : percent(errors[errors.length - 1]));
 
 /** @returns {Scales} */
 const scales = () => ({ gradients: [-4, 2], sizes: [-2, 2] });
@@ -254,12 +302,13 @@ class Twin {
    */
   show(progress, scales, width, loss, error) {
     const { kind, places } = this;
-    const lost = loss !== undefined && !Number.isFinite(loss);
+    const dead = loss !== undefined && !Number.isFinite(loss);
     if (loss === undefined || error === undefined) this.score.textContent = "not trained yet";
-    else this.score.textContent = lost ? "its numbers have overflowed" : `error ${percent(error)}, loss ${loss.toFixed(2)}`;
+    else this.score.textContent = dead ? "its numbers have overflowed" : `error ${percent(error)}, loss ${loss.toFixed(2)}`;
     const label = { gradients: `Norm of the gradient in each layer, ${kind}`, sizes: `Size of the activations of each layer, ${kind}` };
     for (const quantity of QUANTITIES) {
-      places[quantity].replaceChildren(bars(label[quantity], kind, progress[quantity], scales[quantity], width));
+      if (dead) places[quantity].replaceChildren(make("p", { class: "lab-note" }, "no numbers any more"));
+      else places[quantity].replaceChildren(bars(label[quantity], kind, progress[quantity], scales[quantity], width));
     }
   }
 }

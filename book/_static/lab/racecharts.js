@@ -41,6 +41,10 @@ export function curves(label, series, width, marks, print, chance) {
     );
     return draw("polyline", { class: `lab-${kind} lab-line`, points: points.join(" ") });
   });
+  const ends = /** @type {Kind[]} */ (["plain", "residual"]).flatMap((kind) => {
+    const lost = series[kind].findIndex((value) => !Number.isFinite(value));
+    return lost > 0 ? [words(x(lost), y(series[kind][lost - 1]) + 4, "✗", "middle")] : [];
+  });
   const across = { x1: LEFT, x2: width - RIGHT };
   return frame(
     label,
@@ -56,6 +60,7 @@ export function curves(label, series, width, marks, print, chance) {
     words(x(most / 2), height - 5, "step", "middle"),
     words(width - RIGHT, height - 5, String(most), "end"),
     ...lines,
+    ...ends,
   );
 }
 
@@ -102,5 +107,5 @@ export function powers(earlier, values) {
   const found = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
   const least = Math.min(earlier[0], 2 * Math.floor(Math.min(...found) / 2));
   const highest = Math.max(earlier[1], 2 * Math.ceil(Math.max(...found) / 2));
-  return [Math.max(-24, least), Math.min(12, highest)];
+  return [Math.max(-24, least), Math.min(8, highest)];
 }

@@ -26,6 +26,20 @@ export const CHOICES = {
   rate: ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"].map((rate) => [rate, rate]),
 };
 
+/** Races to begin with. @type {[string, Partial<Settings>][]} */
+export const TRIES = [
+  ["8 layers", { depth: 8 }],
+  ["56 layers", {}],
+  ["56, no batch norm", { norm: "none" }],
+  ["56, no batch norm, branches zero", { norm: "none", weights: "zero", rate: 0.01 }],
+];
+
+/** @param {Settings} settings */
+export function told({ depth, norm, weights, span, rate, seed }) {
+  const start = CHOICES.weights.find(([value]) => value === weights)?.[1];
+  return `${depth} layers, batch norm: ${norm === "batch" ? "yes" : "no"}, ${start}, around ${span}, rate ${rate}, seed ${seed}`;
+}
+
 /** The settings that an address names; what it does not name, or names wrongly, is as at first. @param {URLSearchParams} query */
 export function read(query) {
   const settings = { ...FIRST };
