@@ -198,6 +198,12 @@ def test_folders_have_plain_names_and_stay_apart():
     )
 
 
+def test_a_name_becomes_a_folder_that_the_locale_can_write(monkeypatch):
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "gbk")
+    folders = [taking.slug(name) for name in ("Ada Łoś", "Ada Łos", "王小明")]
+    assert len({folder.encode("gbk") for folder in folders}) == 3 and folders[2] == "王小明"
+
+
 def test_the_last_attempt_counts(tmp_path):
     release = tmp_path / "release" / "week1"
     release.mkdir(parents=True)
