@@ -157,7 +157,7 @@ def plot_differences(
 
 def _name_rows(axis, rows, label):
     axis.set_yticks(range(len(rows)), rows)
-    axis.locator_params("x", nbins=6)
+    axis.locator_params("x", nbins=4)  # more would touch on a phone
     axis.set_xlabel(label, loc="right")  # names of rows leave little room, and a centred label would not fit
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(False, axis="y")
