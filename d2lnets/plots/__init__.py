@@ -25,6 +25,7 @@ from d2lnets.plots.diagrams import (
     draw_inception,
     draw_later_blocks,
     draw_network,
+    draw_paths,
     draw_processes,
     draw_residual,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "draw_inception",
     "draw_later_blocks",
     "draw_network",
+    "draw_paths",
     "draw_processes",
     "draw_residual",
     "plot_by_labels",

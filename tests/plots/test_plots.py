@@ -71,6 +71,19 @@ def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
+def test_three_blocks_have_eight_paths_each_drawn_once(drawn):
+    figure = drawn(plots.draw_paths)
+    rows = {}  # by height, the branches on the line there
+    for text in texts(figure):
+        if text.get_text() in "123":
+            rows.setdefault(text.get_position()[1], set()).add(text.get_text())
+    network, *paths = (rows[y] for y in sorted(rows, reverse=True))
+    assert network == {"1", "2", "3"}
+    assert sorted(map(sorted, paths)) == sorted(list(c) for n in (1, 2, 3) for c in combinations("123", n))
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 def test_processes_share_a_batch_and_one_mean(drawn):
     figure = drawn(plots.draw_processes, 4)
     shown = [text.get_text() for text in texts(figure)]
