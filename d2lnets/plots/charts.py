@@ -275,6 +275,8 @@ def plot_costs(
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
             axis.xaxis.set_minor_locator(NullLocator())
+        for axis in axes.flat[len(costs) :]:
+            axis.remove()
         axes[0, 0].figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
         )
