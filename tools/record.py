@@ -113,7 +113,7 @@ def jobs(experiment):
     muon = {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.05}
     budgets = [
         *((name, BOOK) for name in WIDTHS if name not in COMPARED),
-        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 16)),  # 4 and 8 are among the parts
+        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 16)),
         *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
     ]
     plans = {
@@ -122,7 +122,7 @@ def jobs(experiment):
         "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
-        "budgets": (3, budgets),
+        "budgets": (6, budgets),
         "later": (5, [(name, BLOCKS) for name in LATER]),
         "transfer": (6, [(name, transfer.recipe(labels)) for name, (_, labels) in transfer.PLAN.items()]),
     }
@@ -263,8 +263,9 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []
     for experiment in options.experiments:
-        # The comparison speaks of a CPU's seeds; a GPU's stand beside them.
-        name = "gpu_networks" if (experiment, device.type) == ("networks", "cuda") else experiment
+        # Pages speak of a GPU's recordings of these, and of a CPU's of all else: a GPU's of that stand beside them.
+        of_gpu = experiment in ("recipe", "tried") or device.type != "cuda"
+        name = experiment if of_gpu else f"gpu_{experiment}"
         out = options.out / f"{name}.jsonl"
         try:
             planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]
