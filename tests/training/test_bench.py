@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -111,7 +112,9 @@ def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(gpu, "build", build)
     monkeypatch.setattr(gpu, "STRETCH", 13)
-    monkeypatch.setattr(gpu.gc, "collect", lambda: 0)  # of the few tensors here; it would take most of the time
+    monkeypatch.setattr(gpu, "SEEDS", (0, 1))
+    monkeypatch.setattr(gpu, "SPEEDS", {"fast-resnet": 28})
+    monkeypatch.setattr(gpu, "gc", SimpleNamespace(collect=lambda: 0))  # it would take most of the time
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(d2lnets, "load_fashion_mnist", partial(d2lnets.load_fashion_mnist, SUBSET, validation=600))
     out = tmp_path / "new" / "gpu.jsonl"
