@@ -70,7 +70,8 @@ class Notes:
         """Do it, unless it is too late; write down what went wrong, and go on."""
         if work.__name__ not in self.only:
             return
-        what = {"work": work.__name__, "arguments": [str(each)[:80] for each in (*arguments, *named.values())]}
+        given = [*map(str, arguments), *(f"{name}={each}" for name, each in named.items())]
+        what = {"work": work.__name__, "arguments": [each[:80] for each in given]}
         if time.monotonic() > self.end:
             self.add("left out", **what, why="late")
             return
@@ -133,7 +134,8 @@ class Loop:
         self.optimizer = torch.optim.SGD(self.net.parameters(), recipe.lr, **settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=bits == torch.float16 and scaled)
         self.train = data.train.to(device) if on_device else data.train
-        self.order = batch_indices(torch.randperm(len(self.train), generator=seeded(seed, 1)), recipe.batch_size)
+        order = torch.randperm(len(self.train), generator=seeded(seed, 1)).to(self.train.images.device)
+        self.order = batch_indices(order, recipe.batch_size)
 
     def step(self, number):
         """Step `number` of the epoch, from 1; how many images it took."""

@@ -284,7 +284,8 @@ def moved(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor, pi
     Shapes: (N, C, H, W), (2, N, 1), (N, 1) -> (N, C, H, W).
     """
     n, _, height, width = images.shape
-    shifts, mirrored = shifts.to(images.device), mirrored.to(images.device)
+    # A copy that blocks would wait for all that a GPU has still to do.
+    shifts, mirrored = (each.to(images.device, non_blocking=True) for each in (shifts, mirrored))
     rows = torch.arange(height, device=images.device) + shifts[0]  # (N, H), where each row of the result comes from
     columns = torch.arange(width, device=images.device).expand(n, width)
     columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]  # (N, W)

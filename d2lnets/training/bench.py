@@ -53,7 +53,7 @@ def stepper(
     """A function without arguments that trains `net` for one step of `recipe`, data included."""
     trainer = Trainer(net, recipe, device=device)
     split = random_images(recipe.batch_size, trainer.device)
-    batch, draws = torch.arange(recipe.batch_size), seeded(0)
+    batch, draws = torch.arange(recipe.batch_size, device=trainer.device), seeded(0)
     net.train()
     return lambda: trainer.step(split, batch, recipe.lr, draws)
 
