@@ -149,7 +149,8 @@ class Record:
             data = degradation.halved(data.take(degradation.EXAMPLES))
         elif experiment == "later":
             data = replace(data.take(6000, 1000), test=data.test[:4000])
-        self.watched = data.validation[torch.tensor(WATCHED)].to(device) if self.watch else None
+        watched = torch.tensor(WATCHED) % max(1, len(data.validation))  # others, where a trial has not so many
+        self.watched = data.validation[watched].to(device) if self.watch else None
         self.data = replace(
             data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
         )
@@ -248,14 +249,15 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", help="only these; another process may record others meanwhile")
     parser.add_argument("--seconds", type=float, help="begin no training after so many")
     parser.add_argument("--device")
-    parser.add_argument("--examples", type=int, help="train on so few, to try the program out")
+    parser.add_argument("--examples", type=int, help="train on so few, to try the program out; others a tenth")
     options = parser.parse_args()
-    until = time.monotonic() + options.seconds if options.seconds else None
+    until = None if options.seconds is None else time.monotonic() + options.seconds
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = pick_device(options.device)
     data = d2lnets.load_fashion_mnist()
     if options.examples:
-        data = data.take(options.examples)
+        held_out = max(1, options.examples // 10)
+        data = data.take(options.examples, held_out, held_out)
     elif len(data.train) + len(data.validation) < 60_000 and options.experiments != ["transfer"]:
         parser.error("recordings are of the whole data set, which is not on this machine")
     elif {"degradation", "networks"} & set(options.experiments):
