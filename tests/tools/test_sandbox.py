@@ -1,6 +1,7 @@
 """What hostile notebooks can do to the one who grades them: nothing."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from course import sandbox
+from course import sandbox, worker
 from helpers import ROOT, lacking
+
+import d2lnets
 
 HOME = Path.home()
 SETUP = (
@@ -212,6 +215,15 @@ def test_no_verdict_is_forged(told, name):
     passed, message = told["verdicts"][name]
     assert not passed and ATTACKS[name][1] in message
     assert told["verdicts"]["right"][0], told  # and who answers well loses nothing by them
+
+
+def test_what_judges_is_put_back(monkeypatch):
+    held = worker.state([("d2lnets.resnet", d2lnets.resnet), ("math", math)])
+    monkeypatch.setattr(d2lnets.resnet, "RESNET18_STAGES", ())
+    monkeypatch.setattr(d2lnets.resnet.Residual, "forward", print)
+    monkeypatch.setattr(math, "pi", 3)
+    assert worker.restore(held) == ["d2lnets.resnet.RESNET18_STAGES", "Residual.forward"]
+    assert not worker.restore(held) and len(d2lnets.resnet.RESNET18_STAGES) == 4
 
 
 def test_an_answer_without_end_is_no_pass(told):

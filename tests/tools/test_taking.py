@@ -194,6 +194,7 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
         ("submissions/lovelaceada_LATE_4123_998877_residual_block.ipynb", "lovelaceada", 0),
         ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
         ("some where/my homework.ipynb", "some where/my homework", 0),
+        ("s013.IPYNB.txt", "s013", 0),
     ],
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):

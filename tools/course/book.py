@@ -88,14 +88,9 @@ def needed(notebook, wanted):
     return kept
 
 
-def hidden_seed(secret, chapter, number):
-    """What the hidden test of an exercise draws from: never 0, which is what students see."""
-    return int(hashlib.sha256(f"{secret} {chapter} {number}".encode()).hexdigest()[:7], 16) + 1
-
-
-def hidden(check, seed):
+def hidden(check, secret):
     """The cell of a check with its hidden test: what is seen, then other inputs; a failure says what was wrong."""
-    call = check.removesuffix(")")
+    call, seed = check.removesuffix(")"), int(hashlib.sha256(secret.encode()).hexdigest()[:7], 16) + 1  # 0 is seen
     return (
         f"{check}\n### BEGIN HIDDEN TESTS\nfor seed in (0, {seed}):\n"
         f"    verdict = {call}, seed=seed)\n    assert verdict.passed, verdict.message\n### END HIDDEN TESTS"
@@ -134,7 +129,7 @@ def assignment_notebook(wanted, secret):
         cells += [questions[card], entry(new_markdown_cell, CARD, f"card-{card}", 1, solution=True)]
     for number, each in chosen.items():
         text = each["text"].source
-        test = hidden(each["check"].source, hidden_seed(secret, chapter, number))
+        test = hidden(each["check"].source, f"{secret} {chapter} {number}")
         cells += [
             new_markdown_cell(text[text.index(f"**{number}.") :], id=f"text-{number}"),
             entry(new_code_cell, each["exercise"].source, f"exercise-{number}", solution=True),

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from course import book, grading, results, sandbox
 
 LARGEST, MOST = 50 * 2**20, 10_000  # bytes of a file, files of an archive that are looked at
+NOTEBOOK = r"\.(?i:ipynb)(\.txt|\.json)?$"
 CELL, CODE = {"id", "cell_type", "metadata", "source"}, {"outputs": [], "execution_count": None}
 PLATFORMS = (  # how learning platforms name what they pack: the student, and the attempt
     re.compile(r"(?P<student>[^/]+)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)_?(?:/|$)"),  # Moodle
@@ -48,7 +49,7 @@ def unpack(folder):
                             when = datetime(*entry.date_time, tzinfo=UTC) if entry.date_time[1] else stamp
                             inner = partial(archive.open, entry)
                             look(f"{name}/{entry.filename}", inner, entry.file_size, when, depth + 1)
-            elif re.search(r"\.ipynb(\.txt|\.json)?$|(^|/)[a-z]\w*\.py$", name, re.IGNORECASE | re.ASCII):
+            elif re.search(rf"{NOTEBOOK}|(^|/)[A-Za-z][A-Za-z0-9_]*\.py$", name):
                 with opened() as file:
                     found.append((name, file.read(), stamp))
             elif suffix not in (".csv", ".html"):
@@ -72,7 +73,7 @@ def student_of(name):
     for platform in PLATFORMS:
         if match := platform.search(name):
             return match["student"], int(match.groupdict().get("number") or 0)
-    return name.removesuffix(".txt").removesuffix(".ipynb"), 0
+    return re.sub(NOTEBOOK, "", name), 0
 
 
 class Platforms(FileNameCollectorPlugin):
