@@ -64,16 +64,16 @@ student-edition: $(READY)  ## write the chapters without solutions and outputs t
 	$(BIN)/python tools/student_edition.py "$(or $(DIR),student-edition)"
 
 course: $(NBGRADER)  ## make an nbgrader course in DIR, or one assignment of it: ASSIGN=residual_block:1,2,7
-	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" $(if $(ASSIGN),--assign "$(ASSIGN)")
+	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" "$(ASSIGN)"
 
 check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, and write a table there; COURSE=term: for that course
-	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" $(if $(COURSE),--course "$(COURSE)")
+	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" "$(COURSE)"
 
 grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, into the course in DIR
 	PYTHONPATH=tools $(BIN)/python -m course.exports "$(or $(DIR),term)"
 
 gradescope: $(NBGRADER)  ## write the autograder of exercises for Gradescope into DIR: ASSIGN=residual_block:1,2,7
-	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" --write "$(ASSIGN)"
+	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" "$(ASSIGN)"
 
 slides: $(READY) $(NODE)  ## make slides from CHAPTER=function_classes
 	$(BIN)/python tools/slides.py $(CHAPTER)
