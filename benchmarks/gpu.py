@@ -41,7 +41,7 @@ LADDER = {  # the chapter's steps: what each changes, on top of those before it
     "TF32": {"tf32": True},
     "fp16, loss not scaled": {"bits": torch.float16, "scaled": False},
     "fp16, loss scaled": {"scaled": True},
-    "bf16 in its place": {"bits": torch.bfloat16},
+    "bf16": {"bits": torch.bfloat16},
     "channels-last": {"channels_last": True},
     "compiled": {"compiled": True},
     "batch 512": {"compiled": False, "batch": 512},
