@@ -53,7 +53,7 @@ class Notes:
     """A file of JSON lines, begun anew: a line for each thing measured, written at once."""
 
     def __init__(self, path, device, seconds, only):
-        self.path, self.device, self.only, self.failed = path, device, only, 0
+        self.path, self.device, self.only, self.failed = path.resolve(), device, only, 0  # d2l's loop works elsewhere
         self.start = time.monotonic()
         self.end = self.start + seconds
         path.parent.mkdir(parents=True, exist_ok=True)

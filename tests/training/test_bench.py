@@ -121,8 +121,9 @@ def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "gc", SimpleNamespace(collect=lambda: 0))  # it would take most of the time
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(d2lnets, "load_fashion_mnist", partial(d2lnets.load_fashion_mnist, SUBSET, validation=600))
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "new" / "gpu.jsonl"
-    gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", str(out)])
+    gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", "new/gpu.jsonl"])
     lines = {what: measured_on_gpu(what, out) for what in ("training", "speed", "ladder", "d2l", "profile", "left out")}
     assert not measured_on_gpu("failed", out) and measured_on_gpu("end", out)[0]["failed"] == 0
     for seed in gpu.SEEDS:
