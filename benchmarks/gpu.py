@@ -41,7 +41,7 @@ LADDER = {  # the chapter's steps: what each changes, on top of those before it
     "TF32": {"tf32": True},
     "fp16, loss not scaled": {"bits": torch.float16, "scaled": False},
     "fp16, loss scaled": {"scaled": True},
-    "bf16 in its place": {"bits": torch.bfloat16},
+    "bf16": {"bits": torch.bfloat16},
     "channels-last": {"channels_last": True},
     "compiled": {"compiled": True},
     "batch 512": {"compiled": False, "batch": 512},
@@ -53,7 +53,7 @@ class Notes:
     """A file of JSON lines, begun anew: a line for each thing measured, written at once."""
 
     def __init__(self, path, device, seconds, only):
-        self.path, self.device, self.only, self.failed = path, device, only, 0
+        self.path, self.device, self.only, self.failed = path.resolve(), device, only, 0  # d2l's loop works elsewhere
         self.start = time.monotonic()
         self.end = self.start + seconds
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from torch import nn
 import d2lnets
 from d2lnets.data import SUBSET
 from d2lnets.training.bench import (
+    MEASURED_ON_CPU,
     Benchmark,
     bytes_of_tensors,
     convolution_peak,
@@ -101,6 +102,9 @@ def test_the_gpu_s_measurements_say_which_card_and_when():
     (machine,) = measured_on_gpu("machine")
     assert "NVIDIA" in machine["device"] and machine["date"].startswith("20")
     assert {"network", "size", "step", "images_per_second"} <= set(measured_on_gpu("speed")[0])
+    (stand_in,) = measured_on_gpu("machine", MEASURED_ON_CPU)
+    assert stand_in["device"] == "cpu" and stand_in["threads"] == 1
+    assert not measured_on_gpu("failed") and not measured_on_gpu("failed", MEASURED_ON_CPU)
 
 
 def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
@@ -117,8 +121,9 @@ def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "gc", SimpleNamespace(collect=lambda: 0))  # it would take most of the time
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(d2lnets, "load_fashion_mnist", partial(d2lnets.load_fashion_mnist, SUBSET, validation=600))
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "new" / "gpu.jsonl"
-    gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", str(out)])
+    gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", "new/gpu.jsonl"])
     lines = {what: measured_on_gpu(what, out) for what in ("training", "speed", "ladder", "d2l", "profile", "left out")}
     assert not measured_on_gpu("failed", out) and measured_on_gpu("end", out)[0]["failed"] == 0
     for seed in gpu.SEEDS:
