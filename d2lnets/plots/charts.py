@@ -183,7 +183,7 @@ def plot_by_labels(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
         curves: for each name and number of labels the accuracies, in the same order of seeds.
     """
     with figure(3.2) as axis:
-        for (name, by_labels), color, mark, line in zip(curves.items(), (BLUE, ORANGE, GREY), "o^s", ("-", "--", ":")):
+        for (name, by_labels), color, mark, line in zip(curves.items(), (BLUE, ORANGE, GREY, GREEN), "o^sD", LINES):
             accuracies = torch.tensor(list(by_labels.values()))  # (numbers of labels, seeds)
             axis.plot(list(by_labels), accuracies.numpy(), color=color, ls=line, lw=0.6, alpha=0.6)
             axis.plot(list(by_labels), accuracies.mean(1), mark, color=color, ls=line, label=name)
