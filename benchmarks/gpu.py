@@ -188,16 +188,17 @@ def speed(notes, name, size, data, batch=128):
     """The trainer's own steps, eagerly and as a CUDA graph."""
     data = replace(data, train=data.train[: max(batch, len(data.train) - len(data.train) % batch)])
     recipe = Recipe(epochs=100, batch_size=batch, lr=0.01, image_size=None if size == 28 else size)
+    rounds = 7 if notes.device.type == "cuda" else 2
     for graph in (False, True):
         torch.manual_seed(0)
         training = notes.steps(Trainer(build(name), recipe, 0, notes.device, graph=graph), data)
         next(training)
         times = [notes.clock()]
-        for _ in range(7):
+        for _ in range(rounds):
             images = next(training)
             times.append(notes.clock())
         title = f"{'CUDA graph' if graph else 'fit'}, batch {batch}"
-        notes.add("speed", network=name, size=size, step=title, **rates([images] * 7, times))
+        notes.add("speed", network=name, size=size, step=title, **rates([images] * rounds, times))
         training.close()
         gc.collect()
 
