@@ -1,11 +1,11 @@
-"""Looking into networks: what comes back through them, along which paths, and how the loss lies around their weights.
+"""Looking into networks: what comes back through them, and along which paths.
 
 `path_gradients` and `scaled_branches` work on the networks of `d2lnets.cifar_resnet`, whose blocks end with ``bn2``
 before the addition; `class_maps` on every network of the book.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -93,30 +93,6 @@ def path_gradients(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         gradients += torch.autograd.grad(loss, images, retain_graph=True)
     powers = factors[:, None] ** torch.arange(count + 1)
     return torch.linalg.solve(powers, torch.stack(gradients).flatten(1)).unflatten(1, images.shape)
-
-
-@torch.no_grad()
-def loss_slice(net: nn.Module, images: Tensor, labels: Tensor, steps: Sequence[float], seed: int = 0) -> Tensor:
-    """The loss on a straight line through the weights, `steps` along a random direction: (steps,).
-
-    The direction is drawn anew for each kernel and scaled to the kernel's norm (filter normalisation, Li et al. 2018,
-    Sec. 4), so that networks can be compared: a step of 1 changes every kernel by as much as it holds. What has one
-    dimension, as batch norm's scale and shift, stays. Batch norm uses the statistics of `images`.
-    """
-    net = copy.deepcopy(net).train()
-    generator = torch.Generator().manual_seed(seed)
-    moved = [(weight, weight.clone()) for weight in net.parameters() if weight.dim() > 1]
-    directions = []
-    for _, start in moved:
-        drawn = torch.randn(start.shape, generator=generator).to(start)
-        size = [len(start)] + [1] * (start.dim() - 1)
-        directions.append(drawn * (start.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)).view(size))
-    losses = []
-    for step in steps:
-        for (weight, start), direction in zip(moved, directions):
-            weight.copy_(start + step * direction)
-        losses.append(F.cross_entropy(net(images), labels))
-    return torch.stack(losses)
 
 
 def neighbour_likeness(net: nn.Module, start: Tensor, end: Tensor, points: int = 65, seed: int = 0) -> float:
