@@ -167,23 +167,6 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
 
 
-def test_a_class_that_contains_another_is_a_filled_dot(drawn):
-    yes, no = [[True] * 3] * 3, [[True, True, True], [False, True, False], [False, False, True]]
-    left, right = drawn(plots.plot_containments, {"kept": yes, "moved": no}).axes
-    filled = [
-        {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor() != "none" for line in axis.lines}
-        for axis in (left, right)
-    ]  # by the larger class and the smaller one
-    assert filled == [{(1, 0): True, (2, 0): True, (2, 1): True}, {(1, 0): True, (2, 0): True, (2, 1): False}]
-    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first class at the top
-
-
-def test_overfitting_is_two_distances_of_the_same_fits(drawn):
-    (axis,) = drawn(plots.plot_overfitting, range(3), {"seen": [0.3, 0.2, 0.1], "target": [0.3, 0.1, 0.2]}).axes
-    assert [list(line.get_ydata()) for line in axis.lines] == [[0.3, 0.2, 0.1], [0.3, 0.1, 0.2]]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["seen", "target"]
-
-
 def test_the_inception_block_joins_four_paths(drawn):
     figure = drawn(plots.draw_inception)
     boxes = [text.get_text().splitlines()[0] for text in texts(figure)]
