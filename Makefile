@@ -46,10 +46,13 @@ refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what t
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
 	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets) $(if $(OUT),--out $(OUT))
 
-gpu: $(READY)  ## on a machine with a GPU: the tests that need one, then what the pages show of it, in ten minutes
-	$(BIN)/python -m pytest -m gpu tests/training/test_gpu.py
-	$(BIN)/python benchmarks/gpu.py --out d2lnets/training/gpu.jsonl --seconds 60
-	$(BIN)/python tools/record.py recipe networks degradation budgets ladder --seconds 200
+# TRIAL=folder does the same on a CPU, with a hundredth of the images; another card than the recorded one needs an OUT
+gpu: $(READY)  ## on a machine with a GPU, in ten minutes: what the pages show of it, the tests that need one, the compared networks
+	start=$$(date +%s) \
+		&& TQDM_DISABLE=1 $(BIN)/python benchmarks/gpu.py $(if $(TRIAL),--device cpu --part 0.01 --out $(TRIAL)/gpu.jsonl) \
+		&& TQDM_DISABLE=1 $(BIN)/python -m pytest $(if $(TRIAL),,-m gpu) tests/training/test_gpu.py \
+		&& $(BIN)/python tools/record.py networks --seeds 0 1 2 --seconds $$((560 - $$(date +%s) + start)) \
+			$(if $(TRIAL),--device cpu --examples 600) $(addprefix --out ,$(or $(TRIAL),$(OUT)))
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py
@@ -61,16 +64,16 @@ student-edition: $(READY)  ## write the chapters without solutions and outputs t
 	$(BIN)/python tools/student_edition.py "$(or $(DIR),student-edition)"
 
 course: $(NBGRADER)  ## make an nbgrader course in DIR, or one assignment of it: ASSIGN=residual_block:1,2,7
-	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" $(if $(ASSIGN),--assign "$(ASSIGN)")
+	PYTHONPATH=tools $(BIN)/python -m course.book "$(or $(DIR),term)" "$(ASSIGN)"
 
 check-submissions: $(NBGRADER)  ## check the exercises in the notebooks of DIR, and write a table there; COURSE=term: for that course
-	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" $(if $(COURSE),--course "$(COURSE)")
+	PYTHONPATH=tools LIMIT=$(LIMIT) UNSAFE=$(UNSAFE) $(BIN)/python -m course.taking "$(DIR)" "$(COURSE)"
 
 grades: $(NBGRADER)  ## write feedback pages, and grades for Moodle and Canvas, into the course in DIR
 	PYTHONPATH=tools $(BIN)/python -m course.exports "$(or $(DIR),term)"
 
 gradescope: $(NBGRADER)  ## write the autograder of exercises for Gradescope into DIR: ASSIGN=residual_block:1,2,7
-	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" --write "$(ASSIGN)"
+	PYTHONPATH=tools $(BIN)/python -m course.gradescope "$(or $(DIR),term)" "$(ASSIGN)"
 
 slides: $(READY) $(NODE)  ## make slides from CHAPTER=function_classes
 	$(BIN)/python tools/slides.py $(CHAPTER)

@@ -95,11 +95,12 @@ class FashionMNIST:
         train = Split(images, torch.cat([self.train.labels, self.validation.labels]))
         return replace(self, train=train, validation=self.test)
 
-    def take(self, examples: int, validation: int | None = None) -> "FashionMNIST":
-        """The same data with at most so many training images, the first, and at most so many validation images."""
-        if examples < 1 or (validation or 0) < 0:
-            raise ValueError(f"at least 1 training and 0 validation images, got {examples} and {validation}")
-        return replace(self, train=self.train[:examples], validation=self.validation[:validation])
+    def take(self, examples: int, validation: int | None = None, test: int | None = None) -> "FashionMNIST":
+        """The same data with at most so many images of each split, the first."""
+        if examples < 1 or min(validation or 0, test or 0) < 0:
+            raise ValueError(f"at least 1 training and 0 other images, got {examples}, {validation} and {test}")
+        held_out = self.validation[:validation], self.test[:test]
+        return replace(self, train=self.train[:examples], validation=held_out[0], test=held_out[1])
 
 
 def load_fashion_mnist(
@@ -283,7 +284,8 @@ def moved(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor, pi
     Shapes: (N, C, H, W), (2, N, 1), (N, 1) -> (N, C, H, W).
     """
     n, _, height, width = images.shape
-    shifts, mirrored = shifts.to(images.device), mirrored.to(images.device)
+    # A copy that blocks would wait for all that a GPU has still to do.
+    shifts, mirrored = (each.to(images.device, non_blocking=True) for each in (shifts, mirrored))
     rows = torch.arange(height, device=images.device) + shifts[0]  # (N, H), where each row of the result comes from
     columns = torch.arange(width, device=images.device).expand(n, width)
     columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]  # (N, W)

@@ -158,9 +158,10 @@ def test_take_keeps_the_first_images():
     assert len(data.take(10).validation) == len(data.validation)
     some = data.take(10_000, 20)
     assert len(some.train) == len(data.train) and torch.equal(some.validation.labels, data.validation.labels[:20])
-    assert len(data.take(1, 0).validation) == 0
-    for wrong in ((0,), (-5, 3), (5, -3)):
-        with pytest.raises(ValueError, match="at least 1 training and 0 validation images, got"):
+    assert len(data.take(1, 0).validation) == 0 and len(data.take(1, 0).test) == len(data.test)
+    assert torch.equal(data.take(1, 0, 3).test.images, data.test.images[:3])
+    for wrong in ((0,), (-5, 3), (5, -3), (5, 3, -1)):
+        with pytest.raises(ValueError, match="at least 1 training and 0 other images, got"):
             data.take(*wrong)
 
 

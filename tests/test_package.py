@@ -1,5 +1,6 @@
 """What is installed is what is meant: version, metadata, the archives that are built, the locked versions."""
 
+import json
 import re
 import subprocess
 import sys
@@ -89,3 +90,16 @@ def test_the_workflow_locks_pushes_and_knows_the_address_in_every_step():
     pythons = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each]
     (step,) = (step for step in job["steps"] if "setup-python" in step.get("uses", ""))
     assert f"'{pythons[-1]}'" in step["with"]["python-version"]
+
+
+def test_the_dev_container_runs_commands_that_exist_in_a_python_that_will_do():
+    container = json.loads(text(".devcontainer/devcontainer.json"))
+    python = re.search(r"python:(\d+)\.(\d+)$", container["image"])
+    assert f"Programming Language :: Python :: {python[1]}.{python[2]}" in PROJECT["classifiers"]
+    make, *targets = container["postCreateCommand"].split()
+    assert make == "make" and targets
+    for target in targets:
+        assert re.search(rf"^{re.escape(target)}:", text("Makefile"), re.MULTILINE), target
+    interpreter = container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert interpreter == "${containerWorkspaceFolder}/.venv/bin/python"
+    assert "BIN := .venv/bin\n" in text("Makefile")

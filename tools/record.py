@@ -113,7 +113,7 @@ def jobs(experiment):
     muon = {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.05}
     budgets = [
         *((name, BOOK) for name in WIDTHS if name not in COMPARED),
-        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 16)),  # 4 and 8 are among the parts
+        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 16)),
         *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
     ]
     plans = {
@@ -122,7 +122,7 @@ def jobs(experiment):
         "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
-        "budgets": (3, budgets),
+        "budgets": (6, budgets),
         "later": (5, [(name, BLOCKS) for name in LATER]),
         "transfer": (6, [(name, transfer.recipe(labels)) for name, (_, labels) in transfer.PLAN.items()]),
     }
@@ -149,7 +149,8 @@ class Record:
             data = degradation.halved(data.take(degradation.EXAMPLES))
         elif experiment == "later":
             data = replace(data.take(6000, 1000), test=data.test[:4000])
-        self.watched = data.validation[torch.tensor(WATCHED)].to(device) if self.watch else None
+        watched = torch.tensor(WATCHED) % max(1, len(data.validation))  # others, where a trial has not so many
+        self.watched = data.validation[watched].to(device) if self.watch else None
         self.data = replace(
             data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
         )
@@ -248,14 +249,15 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", help="only these; another process may record others meanwhile")
     parser.add_argument("--seconds", type=float, help="begin no training after so many")
     parser.add_argument("--device")
-    parser.add_argument("--examples", type=int, help="train on so few, to try the program out")
+    parser.add_argument("--examples", type=int, help="train on so few, to try the program out; others a tenth")
     options = parser.parse_args()
-    until = time.monotonic() + options.seconds if options.seconds else None
+    until = None if options.seconds is None else time.monotonic() + options.seconds
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     device = pick_device(options.device)
     data = d2lnets.load_fashion_mnist()
     if options.examples:
-        data = data.take(options.examples)
+        held_out = max(1, options.examples // 10)
+        data = data.take(options.examples, held_out, held_out)
     elif len(data.train) + len(data.validation) < 60_000 and options.experiments != ["transfer"]:
         parser.error("recordings are of the whole data set, which is not on this machine")
     elif {"degradation", "networks"} & set(options.experiments):
@@ -263,8 +265,9 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     refused = []
     for experiment in options.experiments:
-        # The comparison speaks of a CPU's seeds; a GPU's stand beside them.
-        name = "gpu_networks" if (experiment, device.type) == ("networks", "cuda") else experiment
+        # Pages speak of a GPU's recordings of these, and of a CPU's of all else: a GPU's of that stand beside them.
+        of_gpu = experiment in ("recipe", "tried") or device.type != "cuda"
+        name = experiment if of_gpu else f"gpu_{experiment}"
         out = options.out / f"{name}.jsonl"
         try:
             planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]

@@ -247,30 +247,36 @@ def plot_stream(sizes: Mapping[str, Sequence[float]]) -> None:
 
 
 def plot_costs(
-    scores: Mapping[str, Sequence[float]], costs: Mapping[str, Mapping[str, float]], label: str = "test accuracy"
+    designs: Mapping[str, Mapping[str, Sequence[float]]],
+    costs: Mapping[str, Mapping[str, float]],
+    label: str = "test accuracy",
 ) -> None:
     """The scores of networks beside what each costs: a panel for each cost, a mark for each network.
 
     Args:
-        scores: for each network the scores of its runs; drawn are their mean and range.
+        designs: for each design its networks, which a line joins, and of each the scores of its runs; drawn are their
+            mean and range.
         costs: for each axis label, the cost of each network.
         label: what the scores are.
     """
     rows = math.ceil(len(costs) / 2)
-    styles = looks(scores)
+    styles = looks(designs)
     with figure(2.3 * rows + 0.7, 2, rows, sharey=True, squeeze=False) as axes:
         for axis, (name, of) in zip(axes.flat, costs.items()):
-            for network, values in scores.items():
-                color, mark, fill, _ = styles[network]
-                mean = sum(values) / len(values)
-                error = [[mean - min(values)], [max(values) - mean]]
-                axis.errorbar(of[network], mean, error, fmt=mark, color=color, mec=color, mfc=fill, ms=6, label=network)
+            for design, networks in designs.items():
+                color, mark, fill, line = styles[design]
+                scores = torch.tensor([[min(each), sum(each) / len(each), max(each)] for each in networks.values()])
+                low, mean, high = scores.double().T
+                axis.errorbar([of[network] for network in networks], mean, torch.stack([mean - low, high - mean]),
+                              marker=mark, ls=line, color=color, mec=color, mfc=fill, ms=6, label=design)  # fmt: skip
             axis.set(xlabel=name, ylabel=label, xscale="log")
             axis.tick_params(labelleft=True)  # each panel may stand alone
             axis.margins(x=0.15)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
             axis.xaxis.set_minor_locator(NullLocator())
+        for axis in axes.flat[len(costs) :]:
+            axis.remove()
         axes[0, 0].figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
         )

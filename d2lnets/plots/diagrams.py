@@ -26,6 +26,29 @@ def draw_activation_orders() -> None:
         _draw_block(axes[1], "pre-activation", after, relu=False)
 
 
+def draw_paths() -> None:
+    """Three residual blocks in a row, and below them the eight paths through them (Veit et al. 2016, Fig. 1)."""
+    top, plus = 9.3, {"boxstyle": "circle,pad=0.1", "fc": "white", "ec": "black"}
+    paths = sorted(itertools.product((False, True), repeat=3), key=lambda taken: (sum(taken), taken[::-1]))
+    with figure(4.2) as axis:
+        axis.set(xlim=(-2.9, 7.3), ylim=(-0.5, 10.8))
+        axis.axis("off")
+        axis.text(-2.9, top, "three blocks", va="center", fontsize=8)
+        _arrow(axis, [(-0.3, top), (7.2, top)], BLUE)
+        for row, taken in enumerate(paths):
+            _arrow(axis, [(-0.3, 7 - row), (7.2, 7 - row)], BLUE if all(taken) else ORANGE)
+        for y, text in ((7, "no branch"), (5, "one"), (2, "two"), (0, "all: the only one\nof a plain network")):
+            axis.text(-2.9, y, text, va="center", fontsize=8)
+        for number in range(3):
+            x = 0.9 + 2.4 * number
+            _box(axis, x, top, str(number + 1), BLUE, 0.9, 0.75)
+            _arrow(axis, [(x - 0.8, top), (x - 0.8, top + 1), (x + 0.9, top + 1), (x + 0.9, top + 0.25)], ORANGE)
+            axis.text(x + 0.9, top, "+", ha="center", va="center", fontsize=9, bbox=plus)
+            for row, taken in enumerate(paths):
+                if taken[number]:
+                    _box(axis, x, 7 - row, str(number + 1), BLUE, 0.9, 0.66)
+
+
 def draw_bottleneck() -> None:
     """Two 3x3 convolutions, the identity block and the convolutional block (He et al. 2016, Fig. 5).
 

@@ -261,36 +261,6 @@ def plot_kinks(families: Mapping[str, Sequence[Sequence[float]]]) -> None:
             axis.grid(False, axis="y")
 
 
-def plot_containments(families: Mapping[str, Sequence[Sequence[bool]]]) -> None:
-    """Which classes of a growing family contain which smaller ones: a panel for each family, a filled dot for yes.
-
-    Args:
-        families: for each, n rows of n: row i, column j says whether class j contains class i. Only i < j is drawn.
-    """
-    with figure(2.4, columns=len(families)) as axes:
-        for axis, (family, contained), color in zip(axes, families.items(), (BLUE, RED)):
-            names = [f"$F_{k + 1}$" for k in range(len(contained))]
-            for small, large in itertools.combinations(range(len(contained)), 2):
-                fill = color if contained[small][large] else "none"
-                axis.plot([large], [small], "o", mfc=fill, mec=color, mew=1, ms=8)
-            axis.set(title=family, xlabel="larger class", ylabel="smaller class")
-            axis.set_xticks(range(1, len(names)), names[1:])
-            axis.set_yticks(range(len(names) - 1), names[:-1])
-            axis.set(xlim=(0.5, len(names) - 0.5), ylim=(len(names) - 1.5, -0.5))
-            axis.tick_params(length=0)
-            axis.spines[:].set_visible(False)
-            axis.grid(False)
-
-
-def plot_overfitting(sizes: Sequence[int], distances: Mapping[str, Sequence[float]]) -> None:
-    """The distances of the same fits to several things, over the size of the class, in the target's unit."""
-    with figure(2.4) as axis:
-        for (name, values), style, color in zip(distances.items(), ("o-", "s--"), (BLUE, RED)):
-            axis.plot(sizes, values, style, color=color, ms=5, label=name)
-        axis.set(xlabel="kinks", ylabel="distance", ylim=(0, None))
-        axis.legend(fontsize=8)
-
-
 def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> None:
     """Which pixels of an image one position of each path of an Inception block sees.
 
@@ -353,7 +323,7 @@ def plot_paths(shares: Mapping[str, torch.Tensor]) -> None:
 def plot_likeness(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
     """Cosines of neighbouring gradients by depth: for each name the mean and range of the numbers at each depth."""
     styles = looks(curves)
-    with figure(2.8) as axis:
+    with figure(3.3) as axis:
         axis.axhline(0, color="black", lw=0.8)
         for name, by_depth in curves.items():
             color, mark, _, line = styles[name]
@@ -362,7 +332,7 @@ def plot_likeness(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
             axis.plot(list(by_depth), values.mean(1), ls=line, marker=mark, color=color, ms=5, label=name)
         axis.set(xlabel="layers", ylabel="cosine of neighboring gradients", ylim=(-0.1, 1.05))
         axis.set_xticks(list(by_depth))
-        axis.legend(fontsize=8)
+        axis.figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 
 
 def plot_slices(steps: Sequence[float], slices: Mapping[str, torch.Tensor]) -> None:

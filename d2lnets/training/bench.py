@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,9 @@ from d2lnets.tracing import trace_shapes
 from d2lnets.training.loop import Trainer, pick_device, precision
 from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import Table
+
+MEASURED = Path(__file__).with_name("gpu.jsonl")
+MEASURED_ON_CPU = Path(__file__).with_name("cpu.jsonl")
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> tuple[list[float], list[float]]:
@@ -50,7 +53,7 @@ def stepper(
     """A function without arguments that trains `net` for one step of `recipe`, data included."""
     trainer = Trainer(net, recipe, device=device)
     split = random_images(recipe.batch_size, trainer.device)
-    batch, draws = torch.arange(recipe.batch_size), seeded(0)
+    batch, draws = torch.arange(recipe.batch_size, device=trainer.device), seeded(0)
     net.train()
     return lambda: trainer.step(split, batch, recipe.lr, draws)
 
@@ -146,14 +149,34 @@ def peak_of_tensors(work: Callable[[], object]) -> int:
     return max(bytes_of_tensors(work)[1])
 
 
-def measured_on_gpu(what: str) -> list[dict]:
+def measured_on_gpu(what: str, path: Path | str = MEASURED) -> list[dict]:
     """What ``benchmarks/gpu.py`` wrote on a GPU, line by line.
 
     Args:
-        what: ``"machine"`` (its name, the date), ``"training"``, ``"ladder"`` (speed and memory of a step), ...
+        what: ``"machine"`` (its name, the date), ``"training"``, ``"speed"`` (of the steps of `fit`), ``"ladder"``
+            (speed, memory and accuracy of the steps of the chapter on training), ``"d2l"``, ``"profile"``.
+        path: where else it wrote, as ``MEASURED_ON_CPU``, of a trial on a CPU.
     """
-    lines = Path(__file__).with_name("gpu.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if line["what"] == what]
+
+
+def ladder(path: Path | str = MEASURED, network: str = "fast-resnet") -> Table:
+    """What each step of the chapter on training brings, on top of those before it, by the lines of ``"ladder"``.
+
+    Speeds are medians over the seeds, accuracies means with the standard deviation.
+    """
+    steps: dict[str, list[dict]] = {}
+    for line in measured_on_gpu("ladder", path):
+        if line["network"] == network:
+            steps.setdefault(line["step"], []).append(line)
+    rows: list[list[str | float | None]] = []
+    for name, lines in steps.items():
+        right = [100 * line["accuracy"] for line in lines]
+        score = f"{mean(right):.1f}" + (f" ± {stdev(right):.1f}" if len(right) > 1 else "")
+        speed = median(line["images_per_second"] for line in lines)
+        rows.append([name, _whole(speed), max(line["peak_bytes"] for line in lines) / 1e6, score])
+    return Table(["change", "images/s", "MB of a step", "accuracy, %"], rows, ["", ">", ",.0f", ">"])
 
 
 class Benchmark:

@@ -281,7 +281,7 @@ class Trainer:
         """Steps up to number `last` of this epoch, which `before` steps of earlier epochs precede."""
         now, recipe, run = state.progress, self.recipe, state.run
         order = torch.randperm(len(train), generator=seeded(self.seed, now.epoch))
-        batches = batch_indices(order, recipe.batch_size)
+        batches = batch_indices(order.to(self.device), recipe.batch_size)  # from a CPU each would wait for the queue
         ahead = 1 if self.device.type == "cpu" else STEPS_AHEAD
         self.net.train()
         if self.graph:

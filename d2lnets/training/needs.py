@@ -110,7 +110,7 @@ def logits_of(net: nn.Module, images: torch.Tensor, classes: int) -> torch.Tenso
             "aux_logits=False"
         )
     if not logits.is_floating_point() or logits.dim() != 2 or len(logits) != len(images) or logits.shape[1] < classes:
-        here = f", here ({len(images)}, {classes}) or more, since labels go up to {classes - 1}" if classes else ""
+        here = f", here ({len(images)}, {classes}) or more: labels go from 0 to {classes - 1}" if classes else ""
         raise ValueError(f"the network returned {_what(logits)}; needed are logits of shape (N, classes){here}")
     return logits
 

@@ -5,6 +5,7 @@ this file in an environment with the versions of tests/runtimes/. Where pip reac
 chapters run in this environment.
 """
 
+import http.server
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import tomllib
 import venv
 from pathlib import Path
@@ -21,7 +23,7 @@ import nbformat
 import pytest
 import yaml
 from filelock import FileLock
-from helpers import ROOT, lacking
+from helpers import ROOT, QuietHandler, lacking
 from student_edition import chapters
 
 NOT_IN_COLAB = re.compile(r"(__editable__.*)?_*d2lnets|torchinfo|__pycache__|rfc3987")  # the last is slow to import
@@ -152,24 +154,65 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(colab):
     "address, words", [("", "Write the address of the book's repository"), ("file:///nowhere", "pip could not install")]
 )
 def test_the_set_up_cell_says_in_words_what_it_lacks(address, words, tmp_path):
-    """Played here, with d2lnets out of sight; a notebook shows neither a traceback nor a line of code."""
+    """A notebook shows neither a traceback nor a line of code."""
+    out = played_in_colab(tmp_path, re.sub(r'(?<=REPOSITORY = ").*?(?=")', address, set_up_cell()))
+    assert words in out and address in out
+    assert "Traceback" not in out and "NoPackage" not in out and len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "path, repository",
+    [
+        ("fileId=https%3A//github.com/you/course/blob/main/book/resnet18.ipynb", "https://github.com/you/course"),
+        ("fileId=1dpMsjm5NNZ", None),  # from somebody's Drive
+    ],
+)
+def test_the_set_up_cell_asks_colab_where_the_notebook_came_from(path, repository, tmp_path):
+    class Sessions(QuietHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps([{"path": path}]).encode() if self.path == "/api/sessions" else b"")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sessions) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = {"COLAB_JUPYTER_IP": "127.0.0.1", "KMP_TARGET_PORT": str(server.server_port)}
+        out = played_in_colab(tmp_path, set_up_cell(), where)
+        server.shutdown()
+    if repository:
+        assert out.startswith(f"pip was asked for git+{repository}\n")
+    else:
+        assert "Write the address of the book's repository" in out
+
+
+def set_up_cell():
     (cell, *_) = [cell for cell in chapters()["resnet18"].cells if cell.id == "colab"]
-    source = re.sub(r'(?<=REPOSITORY = ").*?(?=")', address, cell.source)
+    return cell.source
+
+
+def played_in_colab(folder, source, environment=()):
+    """What the cell prints, with d2lnets out of sight, and a pip that is run for a file and else refuses."""
     script = f"""
-import importlib.util, sys, types, torch
+import importlib.util, subprocess, sys, types, torch
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell()
 sys.modules["google"] = sys.modules["google.colab"] = types.ModuleType("google.colab")
 importlib.util.find_spec = lambda name: None
+run = subprocess.run
+def pip(command):
+    if "file:" in command[-1]:
+        return run(command)
+    print("pip was asked for", command[-1])
+    return types.SimpleNamespace(returncode=1)
+subprocess.run = pip
 assert shell.run_cell({source!r}).error_in_exec
 """
     command = [sys.executable, "-c", script]
-    environment = os.environ | {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)}
+    environment = os.environ | {"HOME": str(folder), "IPYTHONDIR": str(folder)} | dict(environment)
     taken = {"capture_output": True, "encoding": "locale", "errors": "replace"}  # git speaks as the machine does
-    done = subprocess.run(command, **taken, cwd=tmp_path, env=environment)
+    done = subprocess.run(command, **taken, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
-    assert words in done.stdout and address in done.stdout
-    assert "Traceback" not in done.stdout and "NoPackage" not in done.stdout and len(done.stdout.splitlines()) == 3
+    return done.stdout
 
 
 # Between a chapter and its exercises: no name and no module of d2lnets is left, as if the kernel were new.

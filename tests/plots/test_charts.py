@@ -124,12 +124,14 @@ def test_curves_by_labels_have_a_thin_line_for_each_seed(drawn):
     assert thick.get_ydata() == pytest.approx([0.4, 0.8]) and thick.get_label() == "fine-tuned"
 
 
-def test_costs_have_a_panel_each_and_a_mark_for_each_network(drawn):
-    scores = {"a": [0.91, 0.93], "b": [0.9]}
-    figure = drawn(plots.plot_costs, scores, {"parameters": {"a": 10, "b": 1000}, "seconds": {"a": 2, "b": 1}})
+def test_costs_have_a_panel_each_and_a_line_for_each_design(drawn):
+    designs = {"a": {"narrow": [0.91, 0.93], "wide": [0.95]}, "b": {"other": [0.9]}}
+    costs = {"parameters": {"narrow": 10, "wide": 40, "other": 1000}, "seconds": {"narrow": 2, "wide": 3, "other": 1}}
+    figure = drawn(plots.plot_costs, designs, costs)
     assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
-    mark = figure.axes[0].containers[0].lines[0]
-    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10], [pytest.approx(0.92)])
+    line, _, ranges = figure.axes[0].containers[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([10, 40], pytest.approx([0.92, 0.95]))
+    assert ranges[0].get_segments()[0][:, 1] == pytest.approx([0.91, 0.93])
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
 
 

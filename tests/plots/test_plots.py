@@ -71,6 +71,19 @@ def test_the_later_blocks_are_drawn_and_no_text_overlaps(drawn):
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
+def test_three_blocks_have_eight_paths_each_drawn_once(drawn):
+    figure = drawn(plots.draw_paths)
+    rows = {}  # by height, the branches on the line there
+    for text in texts(figure):
+        if text.get_text() in "123":
+            rows.setdefault(text.get_position()[1], set()).add(text.get_text())
+    network, *paths = (rows[y] for y in sorted(rows, reverse=True))
+    assert network == {"1", "2", "3"}
+    assert sorted(map(sorted, paths)) == sorted(list(c) for n in (1, 2, 3) for c in combinations("123", n))
+    boxes = [text.get_window_extent() for text in texts(figure)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
 def test_processes_share_a_batch_and_one_mean(drawn):
     figure = drawn(plots.draw_processes, 4)
     shown = [text.get_text() for text in texts(figure)]
@@ -152,23 +165,6 @@ def test_measured_families_are_drawn_with_their_names(drawn):
     left, right = drawn(plots.plot_function_classes, x, x, families, {"nested": [2, 1], "not nested": [2, 3]}).axes
     assert [text.get_text() for text in right.get_legend().get_texts()] == list(families)
     assert len(left.lines) == 3 and right.get_ylim()[0] == 0
-
-
-def test_a_class_that_contains_another_is_a_filled_dot(drawn):
-    yes, no = [[True] * 3] * 3, [[True, True, True], [False, True, False], [False, False, True]]
-    left, right = drawn(plots.plot_containments, {"kept": yes, "moved": no}).axes
-    filled = [
-        {(line.get_xdata()[0], line.get_ydata()[0]): line.get_markerfacecolor() != "none" for line in axis.lines}
-        for axis in (left, right)
-    ]  # by the larger class and the smaller one
-    assert filled == [{(1, 0): True, (2, 0): True, (2, 1): True}, {(1, 0): True, (2, 0): True, (2, 1): False}]
-    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first class at the top
-
-
-def test_overfitting_is_two_distances_of_the_same_fits(drawn):
-    (axis,) = drawn(plots.plot_overfitting, range(3), {"seen": [0.3, 0.2, 0.1], "target": [0.3, 0.1, 0.2]}).axes
-    assert [list(line.get_ydata()) for line in axis.lines] == [[0.3, 0.2, 0.1], [0.3, 0.1, 0.2]]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["seen", "target"]
 
 
 def test_the_inception_block_joins_four_paths(drawn):

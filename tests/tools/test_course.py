@@ -110,7 +110,7 @@ def test_a_mistake_in_the_plan_is_said(tmp_path):
         book.make(tmp_path)
 
 
-def test_grades_for_moodle_and_canvas(term, tmp_path, monkeypatch):
+def test_grades_for_moodle_and_canvas(term, tmp_path):
     """In the columns that their imports ask for; empty where nothing was handed in, and late work reduced."""
     from course import exports
     from nbgrader.api import Gradebook
@@ -132,9 +132,8 @@ def test_grades_for_moodle_and_canvas(term, tmp_path, monkeypatch):
     assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "week1", "week2"]
     assert most == ["    Points Possible", "", "", "", "", "11", "12"]
     assert ada == ["Łoś, Ada", "", "ada", "ada@x.org", "", "5.50", ""]
-    monkeypatch.setattr(sys, "argv", ["grades", str(tmp_path)])
     with pytest.raises(SystemExit, match="is no course; name one: make grades DIR=term"):
-        exports.main()
+        exports.main(tmp_path)
 
 
 def test_zip_collect_takes_the_archives_of_platforms(term):
@@ -178,8 +177,8 @@ def test_late_work_loses_a_part_for_each_day_begun(late, days, taken, tmp_path):
 
 def one_exercise(tmp_path, change):
     """A notebook of one exercise, released, and handed in after a change to its cells; and what nbgrader passes on."""
-    answer = book.entry(nbformat.v4.new_code_cell("answer = 1"), "exercise-1", solution=True)
-    check = book.entry(nbformat.v4.new_code_cell("assert answer"), "check-1", 2)
+    answer = book.entry(nbformat.v4.new_code_cell, "answer = 1", "exercise-1", solution=True)
+    check = book.entry(nbformat.v4.new_code_cell, "assert answer", "check-1", 2)
     place = tmp_path / "release" / "week1"
     place.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[answer, check]), place / "one.ipynb")

@@ -13,6 +13,8 @@ from d2lnets.data import SUBSET
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, Run, pack, unpack
 
+FASHION = d2lnets.load_fashion_mnist(SUBSET)
+
 
 def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -58,6 +60,20 @@ def test_another_kind_of_machine_is_refused(tmp_path):
     out.write_text((RECORDED / "recipe.jsonl").read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="on one kind of machine, not on NVIDIA H200 and cpu; name another --out"):
         record.record(record.jobs("recipe"), "recipe", None, torch.device("cpu"), out, streams=1)
+
+
+def test_a_trial_takes_a_few_images_of_every_split(tmp_path, monkeypatch):
+    """As `make gpu TRIAL=folder` records, and none when its time is over."""
+    monkeypatch.setattr(d2lnets, "load_fashion_mnist", lambda: FASHION)
+    monkeypatch.setattr(record, "jobs", lambda experiment: [("fast-resnet", Recipe(epochs=1, lr=0.05), 0)])
+    command = ["record", "networks", "--device", "cpu", "--examples", "150", "--seconds"]
+    for seconds, out in (("0", "late"), ("60", "trial")):
+        monkeypatch.setattr("sys.argv", [*command, seconds, "--out", str(tmp_path / out)])
+        record.main()
+    assert not list((tmp_path / "late").iterdir())
+    (run,) = Run.load_lines(tmp_path / "trial" / "networks.jsonl")
+    assert run.examples == 150 and len(unpack(run.epochs[0]["watched"])) == 10 * len(record.WATCHED)
+    assert [len(unpack(run.errors[split])) for split in ("validation", "test")] == [15, 15]
 
 
 def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What hostile notebooks can do to the one who grades them: nothing."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -9,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from course import sandbox
+from course import sandbox, worker
 from helpers import ROOT, lacking
+
+import d2lnets
 
 HOME = Path.home()
 SETUP = (
@@ -68,6 +71,15 @@ builtins.AssertionError = KeyError
 sys.meta_path.insert(0, type("Finder", (), {"find_spec": lambda *a: None})())
 checks = type("checks", (), {"check_exercise": lambda *a, **k: Verdict(True, "")})
 seed = verdict = True
+import importlib, json, types
+get_ipython().ask_exit.__globals__.update(judged=lambda *a: (True, ""), restore=lambda *a: [], GUARDED=())
+importlib.import_module = lambda *a: types.SimpleNamespace(check_exercise=checks.check_exercise)
+sys.modules["math"] = types.ModuleType("math")
+sys.modules["math"].__dict__.update(vars(math), isclose=lambda *a, **k: True)
+sys.meta_path = [type("Finder", (), {"find_spec": lambda *a: None})(), *sys.meta_path]
+json.dumps, dumps = lambda told, **k: dumps({**told, "passed": True}), json.dumps
+os.write, write = lambda fd, told: write(fd, told.replace(b"failed", b"passed")), os.write
+get_ipython().user_ns = type("Names", (dict,), {"__or__": lambda self, more: self})(get_ipython().user_ns)
 """
 FORGED = "\n".join([
     "for fd in range(3, 20):",
@@ -117,6 +129,7 @@ def share_of_terms(blocks, least, most):
                  lambda: [e.__traceback__.tb_frame for e in [ZeroDivisionError()]], lambda: 1 / 0,
                  lambda: __import__("ctypes").CDLL(None), lambda: sys.settrace(print),
                  lambda: setattr(checks.check_exercise, "__code__", (lambda *a: 1).__code__),
+                 as_if(torch.__file__), as_if("judging.py"), as_if(Name("mine")),
                  lambda: threading.current_thread()._target.__closure__):
         try:
             found = look()
@@ -129,16 +142,31 @@ def share_of_terms(blocks, least, most):
                 pass
     return 0.5
 reached = []
+class Name(str):
+    startswith = lambda self, *a: bool(reached)
+def as_if(name):
+    return lambda: exec(compile("import sys; f = sys._current_frames(), sys._getframe(2)", name, "exec"))
+"""
+TRACED = """
+def share_of_terms(blocks, least, most):
+    import threading
+    def trace(frame, *a):
+        while frame:
+            frame.f_locals.get("outcome", []).append(checks.Verdict(True, ""))
+            frame = frame.f_back
+    threading.settrace(trace)
+    return 0.5
 """
 
 
 ATTACKS = {  # each a function of another name; and what is said of it
     "early": (WRONG, "0.5 is too"),
-    "late": (LATE, "it changed torch.equal"),
-    "shy": (SHY, "0.5 is too"),
+    "late": (LATE, "While it was checked, it changed"),
+    "shy": (SHY, "While it was checked, it changed"),
     "frames": (FRAMES, "0.5 is too"),
     "liar": (LIAR, "0.5 is too"),
     "thread": (THREAD, "NoneType"),
+    "traced": (TRACED, "0.5 is too"),
 }
 
 
@@ -165,11 +193,12 @@ def told(tmp_path_factory):
         cells = {"setup": SETUP} | ORDINARY | {what: code.format(**places) for what, code in ATTEMPTS.items()}
         cells |= {f"attack {name}": code.replace("share_of_terms", name) for name, (code, _) in ATTACKS.items()}
         cells |= {"endless": ENDLESS, "right": RIGHT, "patches": PATCHES, "forged": FORGED}
-        checks = {name: CHECK.replace("share_of_terms", name) for name in ATTACKS}
-        checks["endless"] = "verdict = checks.check_residual(endless, limit=1)\nassert verdict.passed, verdict.message"
-        checks["later"] = "verdict = None\nassert Later()(torch.ones(1)) == 1, 'not complete'"
-        found = sandbox.run(list(cells.values()), checks | {"right": CHECK}, cell_limit=60)
-    found["outputs"] = {name: found["outputs"].get(number, []) for number, name in enumerate(cells)}
+        endless = "verdict = checks.check_residual(endless, limit=1)\nassert verdict.passed, verdict.message"
+        later = "verdict = None\nassert Later()(torch.ones(1)) == 1, 'not complete'"
+        checks = {"right": CHECK, "endless": endless, "later": later}
+        checks |= {name: CHECK.replace("share_of_terms", name) for name in ATTACKS}
+        found = sandbox.run(list(cells.values()), checks, cell_limit=60)
+    found["outputs"] = dict(zip(cells, found["outputs"]))
     found["printed"] = {
         name: "".join(each.get("text", "") for each in outputs) for name, outputs in found["outputs"].items()
     }
@@ -186,6 +215,15 @@ def test_no_verdict_is_forged(told, name):
     passed, message = told["verdicts"][name]
     assert not passed and ATTACKS[name][1] in message
     assert told["verdicts"]["right"][0], told  # and who answers well loses nothing by them
+
+
+def test_what_judges_is_put_back(monkeypatch):
+    held = worker.state([("d2lnets.resnet", d2lnets.resnet), ("math", math)])
+    monkeypatch.setattr(d2lnets.resnet, "RESNET18_STAGES", ())
+    monkeypatch.setattr(d2lnets.resnet.Residual, "forward", print)
+    monkeypatch.setattr(math, "pi", 3)
+    assert worker.restore(held) == ["d2lnets.resnet.RESNET18_STAGES", "Residual.forward"]
+    assert not worker.restore(held) and len(d2lnets.resnet.RESNET18_STAGES) == 4
 
 
 def test_an_answer_without_end_is_no_pass(told):
@@ -237,7 +275,7 @@ def test_without_bubblewrap_nothing_runs_unless_the_teacher_says_so(monkeypatch,
     monkeypatch.setattr(shutil, "which", lambda name: str(refusing))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    with pytest.raises(SystemExit, match=r"No permissions.*user namespaces, which this system refuses"):
+    with pytest.raises(SystemExit, match=r"No permissions.*see what the page For teachers says"):
         sandbox.command(None)
     monkeypatch.undo()
     monkeypatch.setenv("UNSAFE", "1")

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from course import gradescope, results, taking
 from helpers import lacking
@@ -49,9 +50,8 @@ def archive(**files):
 
 def take(folder):
     """What ``make check-submissions`` says."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
-        patch.setattr(sys, "argv", ["check-submissions", str(folder)])
-        taking.main()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        taking.main(folder)
     return said.getvalue()
 
 
@@ -73,9 +73,10 @@ def folder(tmp_path_factory):
     if not shutil.which("bwrap"):
         lacking("bubblewrap", "apt-get install bubblewrap")
     folder = tmp_path_factory.mktemp("returned")
-    two = "def share_of_terms(blocks, least, most):\n    return 1"
+    two = "from draw import one\ndef share_of_terms(blocks, least, most):\n    return one"
+    ada = "Ada Łoś_123_assignsubmission_file_"
     moodle = archive(
-        **{"Ada Łoś_123_assignsubmission_file_/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two)}
+        **{f"{ada}/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two), f"{ada}/draw.py": "one = 1"}
     )
     (folder / "week 1.zip").write_bytes(archive(**{"inner.zip": moodle, "__MACOSX/._x.ipynb": "x"}))
     (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(
@@ -105,7 +106,10 @@ def test_every_file_has_a_row_or_a_reason(folder, rows):
     assert other["resnet18 1"] == "passed" and "ValueError: <script>" in other["resnet18 2"]
     assert "cannot be read as a notebook" in rows["broken.ipynb"]["remarks"]
     assert "no exercise of this book" in rows["empty.ipynb"]["remarks"]
-    assert "cannot be unpacked" in rows["locked.zip"]["remarks"] and "no notebook (.py)" in rows["mine.py"]["remarks"]
+    assert (
+        "cannot be read (File is not a zip" in rows["locked.zip"]["remarks"]
+        and "no notebook (.py)" in rows["mine.py"]["remarks"]
+    )
     assert len(rows) == 6
     said = (folder / ".said").read_text(encoding="utf-8")
     assert "passed over: mine.py: it is no notebook (.py)" in said
@@ -117,22 +121,28 @@ def test_the_page_shows_code_as_text(folder):
     assert "&lt;script&gt;" in page and "<script" not in page
 
 
-def test_what_is_done_is_not_done_again(folder):
-    (last,) = folder.glob(".course/autograded/*/residual_block/residual_block.ipynb")
-    before = last.stat().st_mtime_ns
+def test_a_stopped_run_goes_on_and_what_is_done_is_not_done_again(folder):
+    (done,) = folder.glob(".course/autograded/*/residual_block/residual_block.ipynb")
+    stopped = next(
+        path for path in folder.glob(".course/autograded/*/resnet18/*.ipynb") if "script" in path.read_text("utf-8")
+    )
+    before = done.stat().st_mtime_ns
+    notebook = nbformat.read(stopped, as_version=4)
+    del notebook.metadata["d2lnets"]
+    stopped.chmod(0o644)
+    nbformat.write(notebook, stopped)
     shutil.copy(folder / "broken.ipynb", folder / "another.ipynb")
     take(folder)
     assert "another.ipynb" in (folder / "results.csv").read_text(encoding="utf-8")
-    assert last.stat().st_mtime_ns == before
+    assert results.judged(stopped) and done.stat().st_mtime_ns == before
 
 
 def refuses(monkeypatch, said, *args, **environment):
     with monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", ["check-submissions", *map(str, args)])
         for name, value in environment.items():
             patch.setenv(name, value)
         with pytest.raises(SystemExit, match=re.escape(said)):
-            taking.main()
+            taking.main(*args)
 
 
 def test_what_cannot_be_done_is_said_before_any_work(tmp_path, monkeypatch):
@@ -145,7 +155,7 @@ def test_what_cannot_be_done_is_said_before_any_work(tmp_path, monkeypatch):
         (tmp_path, {"LIMIT": "ten"}, "LIMIT=ten must be a number of seconds"),
     ):
         refuses(monkeypatch, said, folder, **environment)
-    refuses(monkeypatch, "is no course; make one: make course", tmp_path, "--course", tmp_path / "term", UNSAFE="1")
+    refuses(monkeypatch, "is no course; make one: make course", tmp_path, tmp_path / "term", UNSAFE="1")
     monkeypatch.setattr(os, "access", lambda *a: False)
     refuses(monkeypatch, "cannot be written into", tmp_path)
 
@@ -184,6 +194,7 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
         ("submissions/lovelaceada_LATE_4123_998877_residual_block.ipynb", "lovelaceada", 0),
         ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
         ("some where/my homework.ipynb", "some where/my homework", 0),
+        ("s013.IPYNB.txt", "s013", 0),
     ],
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):
@@ -211,10 +222,9 @@ def test_the_last_attempt_counts(tmp_path):
     rows = {}
     for number in (2, 1):
         name = f"lovelaceada_4123_998877_resnet18-{number}.ipynb"
-        rows[name] = results.Row(
-            name, {"n": number}, taking.datetime(2027, 1, 3 - number, tzinfo=taking.UTC), {"resnet18": [1]}
-        )
-    assert taking.submit(tmp_path, rows) == [("lovelaceada", "week1")]
+        stamp = taking.datetime(2027, 1, 3 - number, tzinfo=taking.UTC)
+        rows[name] = results.Row(name, *taking.student_of(name), stamp, {"n": number}, {"resnet18": [1]})
+    assert taking.submit(tmp_path, rows) == {("lovelaceada", "week1"): [next(iter(rows.values()))]}
     assert json.loads((tmp_path / "submitted/lovelaceada/week1/resnet18.ipynb").read_text(encoding="utf-8")) == {"n": 2}
     assert [row.remarks for row in rows.values()] == [[], ["a later attempt counts"]]
 
@@ -223,18 +233,19 @@ def test_answers_that_are_nearly_the_same_are_listed():
     block = "class MyResidual(nn.Module):\n    " + "\n    ".join(f"x{i} = nn.Conv2d({i}, 8, 3)" for i in range(9))
 
     def row(name, source):
-        return results.Row(name, {"cells": [{"id": "exercise-3", "source": source}]}, None, {"residual_block": [3]})
+        notebook = {"cells": [{"id": "exercise-3", "source": source}]}
+        return results.Row(name, name, 0, None, notebook, {"residual_block": [3]})
 
     rows = {
         n: row(n, s) for n, s in (("a", block), ("b", block + "  # mine"), ("c", block.replace("Conv2d", "Linear")))
     }
-    assert results.alike(rows) == {"a": [("3", "b")], "b": [("3", "a")]}
+    assert results.alike(rows) == {"a": {"3": ["b"]}, "b": {"3": ["a"]}}
 
 
 def test_the_feedback_has_verdict_and_hint_and_no_hidden_test(folder):
     from course import exports
 
-    exports.give_back(folder / ".course")
+    exports.main(folder / ".course")
     pages = sorted(folder.glob(".course/feedback/*/*/*.html"))
     assert len(pages) == 3
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
@@ -243,16 +254,18 @@ def test_the_feedback_has_verdict_and_hint_and_no_hidden_test(folder):
 
 
 def test_the_overview_counts_mistakes_and_says_what_separates():
-    header = ["notebook", "passed", "of", "resnet18 1", "resnet18 2", "remarks"]
+    columns = ["notebook", "passed", "of", "resnet18 1", "resnet18 2", "remarks"]
     wrong = " ".join(told("3 is not right.", "the stem is not counted", "Count.").split("\n"))
     lines = [
         ["a", 2, 2, "passed", "passed", ""],
         ["b", 1, 2, "passed", wrong, ""],
         ["c", 0, 2, "3 is too small.", wrong, ""],
     ]
-    said = results.overview(header, lines)[1]
-    assert said[0] == ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"]
-    assert said[1] == ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"]
+    said = results.overview(pd.DataFrame(lines, columns=columns))
+    assert said.values.tolist() == [
+        ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"],
+        ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"],
+    ]
 
 
 def test_gradescope_runs_the_archive_in_an_empty_folder(folder):

@@ -1,18 +1,25 @@
 """The measurements measure; what is stored of them keeps what was promised."""
 
+import json
 import multiprocessing
 import subprocess
 import sys
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 import d2lnets
+from d2lnets.data import SUBSET
 from d2lnets.training.bench import (
+    MEASURED_ON_CPU,
     Benchmark,
     bytes_of_tensors,
     convolution_peak,
+    ladder,
     measured_on_gpu,
     peak_of_tensors,
     seconds,
@@ -94,7 +101,76 @@ def test_bytes_alive_rise_and_fall():
 def test_the_gpu_s_measurements_say_which_card_and_when():
     (machine,) = measured_on_gpu("machine")
     assert "NVIDIA" in machine["device"] and machine["date"].startswith("20")
-    assert {"network", "size", "step", "images_per_second"} <= set(measured_on_gpu("ladder")[0])
+    assert {"network", "size", "step", "images_per_second"} <= set(measured_on_gpu("speed")[0])
+    (stand_in,) = measured_on_gpu("machine", MEASURED_ON_CPU)
+    assert stand_in["device"] == "cpu" and stand_in["threads"] == 1
+    assert not measured_on_gpu("failed") and not measured_on_gpu("failed", MEASURED_ON_CPU)
+
+
+def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
+    """From the first line to the last, with a network of one layer and 130 images."""
+    import gpu
+
+    def build(name):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(49, 10))
+
+    monkeypatch.setattr(gpu, "build", build)
+    monkeypatch.setattr(gpu, "STRETCH", 13)
+    monkeypatch.setattr(gpu, "SEEDS", (0, 1))
+    monkeypatch.setattr(gpu, "SPEEDS", {"fast-resnet": 28})
+    monkeypatch.setattr(gpu, "gc", SimpleNamespace(collect=lambda: 0))  # it would take most of the time
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(d2lnets, "load_fashion_mnist", partial(d2lnets.load_fashion_mnist, SUBSET, validation=600))
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "new" / "gpu.jsonl"
+    gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", "new/gpu.jsonl"])
+    lines = {what: measured_on_gpu(what, out) for what in ("training", "speed", "ladder", "d2l", "profile", "left out")}
+    assert not measured_on_gpu("failed", out) and measured_on_gpu("end", out)[0]["failed"] == 0
+    for seed in gpu.SEEDS:
+        ten = {line["network"] for line in lines["training"] if (line["epochs"], line["seed"]) == (10, seed)}
+        steps = [line["step"] for line in lines["ladder"] if line["seed"] == seed]
+        assert ten == set(gpu.SOURCE)
+        assert steps == [step for step in gpu.LADDER if "fp16" not in step and (step != "compiled" or seed == 0)]
+    assert {line["network"] for line in lines["speed"]} == {"resnet18", *gpu.SPEEDS}
+    assert {line["arguments"][0] for line in lines["left out"]} == {step for step in gpu.LADDER if "fp16" in step}
+    assert len(lines["d2l"]) == 3 and all(line["images_per_second"] > 0 for each in lines.values() for line in each
+                                          if "images_per_second" in line)  # fmt: skip
+    assert lines["profile"][0]["microseconds"] > 0
+    table = ladder(out)
+    assert [row[0] for row in table.rows] == [step for step in gpu.LADDER if "fp16" not in step]
+    assert all("±" in row[-1] for row in table.rows if row[0] != "compiled")
+    assert "left out" in capsys.readouterr().out
+
+    notes = gpu.Notes(out, torch.device("cpu"), 0, ["rung"])
+    data = d2lnets.load_fashion_mnist().take(130, 50)
+    for scaled in (True, False):
+        gpu.rung(notes, "fp16", "any", data, 0, None, bits=torch.float16, scaled=scaled)
+    notes.attempt(gpu.rung, "late", "any", data, 0, None)
+    notes.attempt(gpu.speed, "not asked for", 28, data)
+    notes.end += 60
+    notes.attempt(gpu.rung, "broken", "any", data, 0, None, no="such switch")
+    assert [line["what"] for line in map(json.loads, out.read_text(encoding="utf-8").splitlines())] == [
+        "machine", "ladder", "ladder", "left out", "failed"]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [["--device", "cpu"], ["--device", "cpu", "--only", "rung"]])
+def test_what_the_pages_show_of_a_gpu_is_not_overwritten_by_a_trial(options, capsys):
+    import gpu
+
+    before = gpu.MEASURED.read_bytes()
+    with pytest.raises(SystemExit):
+        gpu.main(options)
+    assert "measured whole, on a GPU: name an --out" in capsys.readouterr().err
+    assert gpu.MEASURED.read_bytes() == before
+
+
+def test_where_there_is_no_gpu_its_program_says_so(monkeypatch, capsys):
+    import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "PyTorch finds no GPU here: --device cpu" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")

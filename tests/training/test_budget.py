@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import d2lnets
-from d2lnets.data import SUBSET
+from d2lnets.data import SUBSET, Split
 from d2lnets.networks import NETWORKS, SMALL
+from d2lnets.training import budget
 from d2lnets.training.budget import LESSONS
 from d2lnets.training.recipe import BOOK
 
@@ -74,6 +75,31 @@ def test_the_training_is_that_of_fit_and_is_told_step_by_step():
         recipe = replace(budget.recipe, flip_test=flip)
         right = replace(budget, recipe=recipe).answers(net, held) == held.labels
         assert right.double().mean().item() == pytest.approx(d2lnets.evaluate(net, held, "cpu", recipe).accuracy)
+
+
+def test_where_there_is_a_gpu_all_of_it_goes_there_as_a_graph(monkeypatch):
+    """As far as a CPU can tell: what is asked of PyTorch and of `fit`. tests/training/test_gpu.py has the rest."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    lesson = d2lnets.budget("resnet18", epochs=1)
+    assert str(lesson) == "resnet18 on cuda: all 60,000 images of 96×96, epochs: 1, batches of 128"
+    asked, listener = [], Listener()
+
+    def fit_here(net, data, recipe, seed, device, graph, **options):
+        asked.append((device, graph, recipe, len(data.train), data.validation))
+        return d2lnets.fit(net, data, recipe, seed, "cpu", **options)
+
+    monkeypatch.setattr(budget, "fit", fit_here)
+    monkeypatch.setattr(Split, "to", lambda self, device: asked.append(device) or self)
+    data = d2lnets.load_fashion_mnist(SUBSET).take(14, 2, 6)
+    net, run = lesson.train(data, listener)
+    assert asked[0] == ("cuda", True, replace(BOOK, image_size=96, epochs=1, score_test=True), 16, data.test)
+    assert listener.networks == [run.network] == ["resnet18"] and [n for n, *_ in listener.steps] == [16]
+    asked.clear()
+    right = lesson.answers(net, data.test) == data.test.labels
+    assert asked == ["cuda"]
+    assert right.double().mean().item() == pytest.approx(run.epochs[-1]["validation_accuracy"])
+    assert "(test);" in lesson.beside(run, d2lnets.load_runs("resnet18"))
 
 
 def test_a_run_is_set_beside_recorded_ones_in_a_sentence():

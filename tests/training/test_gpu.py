@@ -1,6 +1,9 @@
-"""What only a GPU can show: ``make gpu`` runs these there."""
+"""What only a GPU can show: ``make gpu`` runs these there. What a CPU can show too, is shown there every time."""
 
 import copy
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +14,8 @@ from d2lnets.data import SUBSET, normalize
 from d2lnets.networks import SMALL, build
 from d2lnets.training import loop
 
-pytestmark = pytest.mark.gpu
+gpu = pytest.mark.gpu
+both = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
 
 F32 = {"mixed_precision": False}
 
@@ -39,6 +43,7 @@ def differ(run, other, key="train_loss"):
     return max(abs(a[key] - b[key]) for a, b in zip(run.epochs, other.epochs, strict=True))
 
 
+@gpu
 @pytest.mark.parametrize("name", ["fast-resnet", "resnet20", "densenet-small", "googlenet-small-bn", "resnet50-small"])
 def test_the_first_losses_are_those_of_a_cpu(data, name):
     recipe = d2lnets.Recipe(epochs=1, lr=0.02, **F32)
@@ -50,6 +55,7 @@ def test_the_first_losses_are_those_of_a_cpu(data, name):
         assert abs(loss - expected) < bound, (ours.first_losses, cpu.first_losses)
 
 
+@gpu
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_are_those_of_a_cpu_in_64_bits(data, name):
     torch.manual_seed(0)
@@ -65,6 +71,7 @@ def test_gradients_are_those_of_a_cpu_in_64_bits(data, name):
         assert (here - there).norm() <= 1e-9 * largest
 
 
+@gpu
 @pytest.mark.parametrize(
     "changes",
     [{}, {"shift": 2}, {"average": 0.9}, {"optimizer": "adamw", "lr": 2e-3}, {"optimizer": "muon", "lr": 0.01},
@@ -80,20 +87,19 @@ def test_a_graph_computes_what_the_loop_computes(data, changes):
     assert (ours - theirs).norm() < 0.15 * theirs.norm()  # after 18 steps; Muon apart by 0.07
 
 
-def test_a_graph_learns_in_16_bits(data):
-    recipe = d2lnets.Recipe(epochs=6, lr=0.05)
-    run, _ = trained("fast-resnet", data, recipe, graph=True)
-    assert run.precision == "bf16"
+@pytest.mark.parametrize(
+    "device, bits",
+    [("cpu", "bf16"), pytest.param("cuda", "bf16", marks=gpu), pytest.param("cuda", "fp16", marks=gpu)],
+)
+def test_it_learns_in_16_bits(data, device, bits, monkeypatch):
+    """On a GPU as a graph in bf16, and in fp16 with a scaled loss."""
+    monkeypatch.setattr(loop, "precision", lambda device: bits)
+    run, _ = trained("fast-resnet", data, d2lnets.Recipe(epochs=6, lr=0.05), device, graph=True)
+    assert run.precision == bits
     assert run.epochs[-1]["validation_accuracy"] > 0.7
 
 
-def test_fp16_scales_the_loss_and_learns(data, monkeypatch):
-    monkeypatch.setattr(loop, "precision", lambda device: "fp16")
-    run, _ = trained("fast-resnet", data, d2lnets.Recipe(epochs=6, lr=0.05), graph=True)
-    assert run.precision == "fp16"
-    assert run.epochs[-1]["validation_accuracy"] > 0.7
-
-
+@gpu
 @pytest.mark.parametrize("graph", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_training_that_was_stopped_goes_on(data, tmp_path, graph, optimizer):
@@ -105,18 +111,49 @@ def test_a_training_that_was_stopped_goes_on(data, tmp_path, graph, optimizer):
     assert differ(whole, resumed) < 3e-2  # sums on a GPU come in no fixed order: 0.011 was seen
 
 
-def test_too_little_memory_is_said_in_words(data):
-    _, total = torch.cuda.mem_get_info()
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, 0.3e9 / total))
-    try:
-        with pytest.raises(MemoryError, match="use a batch_size of"):
-            trained("resnet18", data, d2lnets.Recipe(epochs=1, batch_size=1000, image_size=96))
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
+@contextmanager
+def little_memory(device):
+    """No more than 0.3 GB: of a GPU's in all, of a CPU's beyond what the process has."""
+    if device == "cuda":
+        _, total = torch.cuda.mem_get_info()
         torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, 0.3e9 / total))
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+            torch.cuda.empty_cache()
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 300_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@both
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit that Linux has")
+def test_too_little_memory_is_said_in_words(data, device):
+    recipe = d2lnets.Recipe(epochs=1, batch_size=1000, image_size=96, **F32)
+    with little_memory(device), pytest.raises(MemoryError, match=f"{device} has too little .* use a batch_size of 500"):
+        trained("resnet18", data, recipe, device)
+
+
+@both
+def test_a_lesson_is_trained_where_it_says(data, device):
+    lesson = d2lnets.budget("resnet18", device, images=160, epochs=1)
+    net, run = lesson.train(data)
+    assert {weight.device.type for weight in net.parameters()} == {device} and run.examples == 160
+    held = lesson.part(data).validation
+    right = lesson.answers(net, held) == held.labels  # on the CPU, wherever the network is
+    assert right.double().mean().item() == pytest.approx(run.epochs[-1]["validation_accuracy"], abs=0.005)
+
+
+@gpu
 def test_a_compiled_training_computes_the_same(data):
     recipe = d2lnets.Recipe(epochs=1, lr=0.02, **F32)
     compiled, _ = trained("fast-resnet", data, recipe, compile=True)
@@ -124,10 +161,13 @@ def test_a_compiled_training_computes_the_same(data):
     assert differ(compiled, loop) < 5e-3
 
 
-def test_the_callers_random_state_is_left_alone_on_the_device(data):
-    torch.manual_seed(5)
-    before = torch.cuda.get_rng_state(), torch.random.get_rng_state()
+@both
+def test_the_callers_random_state_is_left_alone_on_the_device(data, device):
+    def states():
+        return [torch.random.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+
     net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
-    torch.random.set_rng_state(before[1])
-    d2lnets.fit(copy.deepcopy(net), data, d2lnets.Recipe(epochs=1, lr=0.01), device="cuda")
-    assert torch.equal(before[0], torch.cuda.get_rng_state()) and torch.equal(before[1], torch.random.get_rng_state())
+    torch.manual_seed(5)
+    before = states()
+    d2lnets.fit(net, data, d2lnets.Recipe(epochs=1, lr=0.01), device=device)
+    assert all(torch.equal(old, new) for old, new in zip(before, states(), strict=True))

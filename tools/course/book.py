@@ -1,14 +1,12 @@
-"""Make an nbgrader course from the book: ``python -m course.book DIR [--assign residual_block:1,2,7]``.
+"""Make an nbgrader course from the book: ``python -m course.book DIR [residual_block:1,2,7]``.
 
 DIR gets ``course.toml``, which a teacher edits, ``nbgrader_config.py``, a notebook for each chapter of an assignment
 in ``source/``, the same for students in ``release/``, and ``gradebook.db``. Students in ``roster.csv`` are entered.
 """
 
-import argparse
 import csv
 import datetime
 import hashlib
-import os
 import re
 import secrets
 import symtable
@@ -19,7 +17,10 @@ from pathlib import Path
 
 import nbformat
 import student_edition
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from student_edition import BOOK
+
+from course import grading
 
 TOOLS = Path(__file__).parent.parent
 CHECK = re.compile(r"checks\.check_\w+\((?:.*, )?(\w+)\)")
@@ -77,93 +78,66 @@ def named(sources):
 def needed(notebook, wanted):
     """The cells of a notebook that exercises need: those for Colab, the imports, and where their names are made."""
     sources = [cell.source for each in wanted for cell in (each["exercise"], each["check"], each["solution"])]
-    names, kept = named(sources)[0], {"colab", "setup"}
-    last = wanted[-1]["text"].id
-    end = next(i for i, cell in enumerate(notebook.cells) if cell.id == last)
-    for cell in reversed(notebook.cells[:end]):
-        if (
-            cell.cell_type == "code"
-            and cell.id not in kept
-            and not cell.id.startswith(("solution", "exercise", "check"))
-        ):
+    names, kept = named(sources)[0], []
+    for cell in reversed(notebook.cells[: notebook.cells.index(wanted[-1]["text"])]):
+        if cell.cell_type == "code" and not cell.id.startswith(("solution", "exercise", "check")):
             read, made = named([cell.source])
-            if names & made:
+            if names & made or cell.id in ("colab", "setup"):
                 names |= read
-                kept.add(cell.id)
-    return [cell for cell in notebook.cells if cell.id in kept]
+                kept.insert(0, cell)
+    return kept
 
 
-def hidden_seed(secret, chapter, number):
-    """What the hidden test of an exercise draws from: never 0, which is what students see."""
-    return int(hashlib.sha256(f"{secret} {chapter} {number}".encode()).hexdigest()[:7], 16) + 1
-
-
-def hidden(check, seed):
+def hidden(check, secret):
     """The cell of a check with its hidden test: what is seen, then other inputs; a failure says what was wrong."""
-    call = check.removesuffix(")")
+    call, seed = check.removesuffix(")"), int(hashlib.sha256(secret.encode()).hexdigest()[:7], 16) + 1  # 0 is seen
     return (
         f"{check}\n### BEGIN HIDDEN TESTS\nfor seed in (0, {seed}):\n"
         f"    verdict = {call}, seed=seed)\n    assert verdict.passed, verdict.message\n### END HIDDEN TESTS"
     )
 
 
-def entry(cell, grade_id, points=None, solution=False):
+def entry(new, source, id, points=None, solution=False):
     """A cell as nbgrader wants it: with points, or to be written by the student, or both."""
     graded = points is not None
-    cell = nbformat.from_dict({"metadata": {}, "cell_type": cell.cell_type, "source": cell.source})
-    if cell.cell_type == "code":
-        cell |= {"outputs": [], "execution_count": None}
-    cell["id"] = grade_id
-    cell.metadata.nbgrader = {
-        "schema_version": 3, "grade_id": grade_id, "grade": graded, "solution": solution, "task": False,
-        "locked": graded and not solution,
-    }  # fmt: skip
-    if graded:
-        cell.metadata.nbgrader["points"] = points
-    return nbformat.from_dict(cell)
+    marks = {"schema_version": 3, "grade_id": id, "grade": graded, "solution": solution, "task": False}
+    marks |= {"locked": graded and not solution} | ({"points": points} if graded else {})
+    return new(source, id=id, metadata={"nbgrader": marks})
 
 
 def assignment_notebook(wanted, secret):
     """One notebook of an assignment: `wanted` is a table ``[[assignment.notebook]]`` of course.toml."""
-    chapter, points = wanted["chapter"], wanted.get("points", 1)
+    chapter, cards, words = wanted["chapter"], wanted.get("cards", []), wanted.get("words", [])
     known = exercises().get(chapter)
     if not known:
         sys.exit(f"course: there is no chapter {chapter!r} with exercises; there are {', '.join(exercises())}")
-    if missing := [n for n in [*wanted["exercises"], *wanted.get("words", [])] if n not in known]:
+    if missing := [n for n in [*wanted["exercises"], *words] if n not in known]:
         sys.exit(f"course: {chapter} has no exercise {missing[0]}; it has {', '.join(map(str, known))}")
-    book = chapters()
-    main = book[chapter]
+    main = chapters()[chapter]
+    questions = {cell.id: cell for cell in main.cells if cell.source.startswith("**Predict.**")}
+    if missing := [card for card in cards if card not in questions]:
+        sys.exit(f"course: {chapter} has no card {missing[0]!r}; it has {', '.join(questions)}")
     heading = re.search(r"^# (.+)", main.cells[0].source, re.MULTILINE)[1]
-    cells = [nbformat.v4.new_markdown_cell(TITLE.format(title=heading), id="title")]
+    cells = {"": new_markdown_cell(TITLE.format(title=heading), id="title")}
     chosen = {n: known[n] for n in wanted["exercises"]}
-    seen = set()
     for name in dict.fromkeys(each["notebook"] for each in chosen.values()):
-        for cell in needed(book[name], [each for each in chosen.values() if each["notebook"] == name]):
-            if cell.source not in seen:
-                more = "-more" if cell.id in {each.id for each in cells} else ""
-                blank = {"id": f"{cell.id}{more}", "outputs": [], "execution_count": None}
-                cells.append(nbformat.from_dict(cell | blank))
-                seen.add(cell.source)
-    for card in wanted.get("cards", []):
-        question = next((cell for cell in main.cells if cell.id == card and "**Predict.**" in cell.source), None)
-        if question is None:
-            every = [cell.id for cell in main.cells if cell.source.startswith("**Predict.**")]
-            sys.exit(f"course: {chapter} has no card {card!r}; it has {', '.join(every)}")
-        cells += [question, entry(nbformat.v4.new_markdown_cell(CARD), f"card-{card}", 1, solution=True)]
+        for cell in needed(chapters()[name], [each for each in chosen.values() if each["notebook"] == name]):
+            more = "-more" if cell.id in [each.id for each in cells.values()] else ""
+            cells.setdefault(cell.source, new_code_cell(cell.source, id=f"{cell.id}{more}", metadata=cell.metadata))
+    cells = list(cells.values())
+    for card in cards:
+        cells += [questions[card], entry(new_markdown_cell, CARD, f"card-{card}", 1, solution=True)]
     for number, each in chosen.items():
-        text = nbformat.v4.new_markdown_cell(each["text"].source, id=f"text-{number}")
-        text.source = text.source[text.source.index(f"**{number}.") :]
-        test = each["check"].copy()
-        test.source = hidden(test.source, hidden_seed(secret, chapter, number))
+        text = each["text"].source
+        test = hidden(each["check"].source, f"{secret} {chapter} {number}")
         cells += [
-            text,
-            entry(each["exercise"], f"exercise-{number}", solution=True),
-            entry(test, f"check-{number}", points),
+            new_markdown_cell(text[text.index(f"**{number}.") :], id=f"text-{number}"),
+            entry(new_code_cell, each["exercise"].source, f"exercise-{number}", solution=True),
+            entry(new_code_cell, test, f"check-{number}", wanted.get("points", 1)),
         ]
-        if number in wanted.get("words", []):
-            answer = nbformat.v4.new_markdown_cell(WORDS.format(number=number))
-            cells.append(entry(answer, f"words-{number}", 1, solution=True))
-    return nbformat.v4.new_notebook(cells=cells, metadata=main.metadata)
+        if number in words:
+            cells.append(entry(new_markdown_cell, WORDS.format(number=number), f"words-{number}", 1, solution=True))
+    return new_notebook(cells=cells, metadata=main.metadata)
 
 
 def plan(folder):
@@ -192,8 +166,6 @@ def only(assign, course):
 
 def make(folder, assign=None):
     """The course in `folder`, or one assignment of it: sources, releases, deadlines, students."""
-    from course import grading
-
     course = plan(folder)
     (folder / "nbgrader_config.py").write_text(CONFIG.format(tools=str(TOOLS)), encoding="utf-8")
     todo = [only(assign, course)] if assign else course["assignment"]
@@ -227,19 +199,13 @@ def enter_students(folder, api):
             book.update_or_create_student(row["id"].strip(), **fields)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="course", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--assign", help="one assignment only: a chapter and its exercises")
-    args = parser.parse_args()
-    folder = Path(os.path.expanduser(args.folder)).resolve()
-    if BOOK.parent in folder.parents and folder.parent == BOOK:
+def main(folder, assign=""):
+    folder = Path(folder).expanduser().resolve()
+    if BOOK in (folder, *folder.parents):
         sys.exit(f"course: {folder} is in the book; name another folder: make course DIR=term")
-    made = make(folder, args.assign)
-    print(
-        f"{', '.join(made)}: for students in {folder / 'release'}; what to hand in, and when: {folder / 'course.toml'}"
-    )
+    made = ", ".join(make(folder, assign))
+    print(f"{made}: for students in {folder / 'release'}; what to hand in, and when: {folder / 'course.toml'}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,41 +1,38 @@
-"""Give back: ``python -m course.exports TERM`` writes nbgrader's feedback pages, and grades for Moodle and Canvas.
+"""Give back: ``python -m course.exports COURSE`` writes nbgrader's feedback pages, and grades for Moodle and Canvas.
 
 Moodle and Canvas are export plugins of nbgrader too: ``nbgrader export --exporter course.exports.Canvas``.
 """
 
-import argparse
 import csv
-import os
 import sys
 from pathlib import Path
 
 from nbgrader.api import MissingEntry
 from nbgrader.plugins import ExportPlugin
 
+from course import grading
+
 
 class Table(ExportPlugin):
     """A row for each student, a column for each assignment, rounded to hundredths; empty where nothing came."""
 
-    name = ""
-
     def export(self, gradebook):
         assignments = [each for each in gradebook.assignments if not self.assignment or each.name in self.assignment]
         students = [each for each in gradebook.students if not self.student or each.id in self.student]
-        rows = [*self.heads(assignments), *(self.row(each, assignments, gradebook) for each in students)]
+        rows = [[*self.columns, *(each.name for each in assignments)], *self.more(assignments)]
+        for student in students:
+            rows.append([*self.who(student), *(points(gradebook, each.name, student.id) for each in assignments)])
         with open(self.to or f"{self.name}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 
-    def row(self, student, assignments, gradebook):
-        return [*self.who(student), *(points(gradebook, each.name, student.id) for each in assignments)]
+    def more(self, assignments):
+        return []
 
 
 class Moodle(Table):
     """For *Grades, Import, CSV file*: Moodle asks which column is whose; the students by ID number or email address."""
 
-    name = "moodle"
-
-    def heads(self, assignments):
-        return [["ID number", "Email address", "First name", "Last name", *(each.name for each in assignments)]]
+    name, columns = "moodle", ("ID number", "Email address", "First name", "Last name")
 
     def who(self, student):
         return student.id, student.email or "", student.first_name or "", student.last_name or ""
@@ -44,12 +41,10 @@ class Moodle(Table):
 class Canvas(Table):
     """For *Grades, Import*: Canvas's five first columns, and what can be had at most in the second row."""
 
-    name = "canvas"
+    name, columns = "canvas", ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
-    def heads(self, assignments):
-        first = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
-        most = ["    Points Possible", "", "", "", "", *(f"{each.max_score:g}" for each in assignments)]
-        return [[*first, *(each.name for each in assignments)], most]
+    def more(self, assignments):
+        return [["    Points Possible", "", "", "", "", *(f"{each.max_score:g}" for each in assignments)]]
 
     def who(self, student):
         name = ", ".join(filter(None, (student.last_name, student.first_name)))
@@ -65,20 +60,11 @@ def points(gradebook, assignment, student):
     return f"{max(0, submission.score - submission.late_submission_penalty):.2f}"
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="grades", description=__doc__.split("\n")[0])
-    parser.add_argument("course", type=Path)
-    course = Path(os.path.expanduser(parser.parse_args().course)).resolve()
+def main(folder):
+    """The feedback pages of all that was judged, and both tables."""
+    course = Path(folder).expanduser().resolve()
     if not (course / "gradebook.db").exists():
         sys.exit(f"grades: {course} is no course; name one: make grades DIR=term")
-    give_back(course)
-    print(f"pages for students are in {course / 'feedback'}; grades in moodle.csv and canvas.csv of {course}")
-
-
-def give_back(course):
-    """The feedback pages of all that was judged, and both tables."""
-    from course import grading
-
     api = grading.api(course)
     for place in sorted(course.glob("autograded/*/*")):
         done = api.generate_feedback(place.name, place.parent.name, force=True)
@@ -87,7 +73,8 @@ def give_back(course):
     for exporter in (Moodle, Canvas):
         with api.gradebook as book:
             exporter(to=str(course / f"{exporter.name}.csv")).export(book)
+    print(f"pages for students are in {course / 'feedback'}; grades in moodle.csv and canvas.csv of {course}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,21 +1,21 @@
-"""An autograder for Gradescope: ``python -m course.gradescope --write ASSIGN COURSE`` makes the archive to upload.
+"""An autograder for Gradescope: ``python -m course.gradescope COURSE ASSIGN`` makes the archive to upload.
 
-It holds the package, this folder, and a course with the one assignment and no students. On the platform, setup.sh
-installs what they need, and ``run_autograder`` grades the notebook in ``submission/`` with the same checks, hidden
-tests and limits as at home, into ``results/results.json``.
+It holds a course with the one assignment and no students, and of this repository the package, this folder and the
+chapter. On the platform, setup.sh installs what they need, and ``run_autograder`` takes what is in ``submission/`` as
+at home, with the same checks, hidden tests and limits, and writes ``results/results.json``.
 """
 
-import argparse
 import json
 import shutil
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import nbformat
 
-TOOLS = Path(__file__).parent.parent
+from course import book, taking
+
+ROOT = Path(__file__).parents[2]
 SETUP = """#!/usr/bin/env bash
 set -e
 apt-get update && apt-get install -y python3-pip
@@ -23,103 +23,73 @@ PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install uv
 export UV_PYTHON_INSTALL_DIR=/opt/python
 python3 -m uv venv --python 3.12 /autograder/venv
 python3 -m uv pip install --python /autograder/venv/bin/python --torch-backend cpu \\
-    /autograder/source/book ipykernel -r /autograder/source/requirements.txt
+    /autograder/source/book ipykernel -r /autograder/source/book/requirements-course.txt
 """
 RUN = """#!/usr/bin/env bash
 root="${AUTOGRADER:-/autograder}"
 export UNSAFE="${UNSAFE:-user}"  # the container protects; the notebook runs as another user
-PYTHONPATH="$root/source" exec "${PYTHON:-$root/venv/bin/python}" -m course.gradescope "$root"
+PYTHONPATH="$root/source/book/tools" exec "${PYTHON:-$root/venv/bin/python}" -m course.gradescope "$root"
 """
 
 
 def write(folder, assign):
     """The archive for ``residual_block:1,2,7`` of the course in `folder`; its path."""
-    from course import book
-
     book.plan(folder)
     with tempfile.TemporaryDirectory() as own:
-        course = Path(own)  # without the students, whom the gradebook in `folder` knows
-        shutil.copy(folder / "course.toml", course)
-        (name,) = book.make(course, assign)
-        shutil.copytree(course / "release" / name, folder / "release" / name, dirs_exist_ok=True)
-        path = folder / f"gradescope-{name}.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            pack(archive, course)
-    return path
-
-
-def pack(archive, course):
-    """All that the platform needs, in the places where its scripts look for it."""
-    for path in sorted(course.rglob("*")):
-        archive.write(path, Path("term") / path.relative_to(course))
-    for script, text in (("setup.sh", SETUP), ("run_autograder", RUN)):
-        entry = zipfile.ZipInfo(script)
-        entry.external_attr = 0o100755 << 16
-        archive.writestr(entry, text)
-    root = TOOLS.parent
-    archive.write(root / "requirements-course.txt", "requirements.txt")
-    for each in (*sorted(TOOLS.glob("course/*.py")), TOOLS / "student_edition.py"):
-        archive.write(each, each.relative_to(TOOLS))
-    for each in ("pyproject.toml", "README.md", "LICENSE", *sorted((root / "d2lnets").rglob("*"))):
-        if "__pycache__" not in str(each):
-            archive.write(root / each, Path("book") / (root / each).relative_to(root))
+        source, ours = Path(own), Path(own) / "book"
+        (source / "term").mkdir()
+        shutil.copy(folder / "course.toml", source / "term")  # without the students, whom the gradebook knows
+        (name,) = book.make(source / "term", assign)
+        shutil.copytree(source / "term" / "release" / name, folder / "release" / name, dirs_exist_ok=True)
+        for part in ("d2lnets", "tools/course"):
+            shutil.copytree(ROOT / part, ours / part, ignore=shutil.ignore_patterns("__pycache__"))
+        files = ["pyproject.toml", "README.md", "LICENSE", "requirements-course.txt", "tools/student_edition.py"]
+        for path in (*(ROOT / file for file in files), *book.BOOK.rglob(f"{name}*.ipynb")):
+            place = ours / path.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+        for script, text in (("setup.sh", SETUP), ("run_autograder", RUN)):
+            (source / script).write_text(text, encoding="utf-8")
+            (source / script).chmod(0o755)
+        return shutil.make_archive(str(folder / f"gradescope-{name}"), "zip", source)
 
 
 def grade(root):
     """On the platform: judge what is in ``submission/``; the content of ``results.json``."""
-    from course import results, taking
-
     (root / "source").chmod(0o700)  # the seed of the hidden tests is nothing for the notebook's eyes
     (released,) = root.glob("source/term/release/*/*.ipynb")
-    name = released.stem
-    cells = [cell.metadata.get("nbgrader", {}) for cell in nbformat.read(released, as_version=4).cells]
-    points = {each["grade_id"]: each["points"] for each in cells if each.get("grade_id", "").startswith("check-")}
-    row, said = results.Row(name), {}
-    files, passed_over = taking.unpack(root / "submission")
-    row.remarks += [f"{file}: {why}" for file, why in passed_over.items() if not file.endswith((".py", ".txt"))]
-    for file, content, _ in sorted(files, key=lambda each: each[2]):  # of several the newest
-        try:
-            row.notebook = taking.read(content)
-        except ValueError as error:
-            row.remarks.append(f"{file}: {error}")
+    said, remarks, tests = {}, [], []
     with tempfile.TemporaryDirectory() as own:
         course = shutil.copytree(root / "source" / "term", Path(own) / "term")
-        if row.notebook:
-            handed_in = shutil.copytree(root / "submission", course / "submitted" / "student" / name)
-            (handed_in / f"{name}.ipynb").write_text(json.dumps(row.notebook), encoding="utf-8")
-            if failed := taking.autograde(course, "student", name):
-                row.remarks.append(failed)
-            row.places[name] = course / "autograded" / "student" / name / f"{name}.ipynb"
-            said, row.remarks = row.verdicts()
-        else:
-            row.remarks.append("no notebook was handed in")
-    tests = []
-    for check, most in points.items():
-        number = check.removeprefix("check-")
-        message = said.get(f"{name} {number}", "It was not checked.")
-        passed = message == "passed"
-        tests.append({
-            "name": f"Exercise {number}", "score": most if passed else 0, "max_score": most,
-            "output": "Passed." if passed else message, "status": "passed" if passed else "failed",
-        })  # fmt: skip
-    return {"tests": tests, "output": "\n".join(row.remarks)}
+        shutil.copytree(root / "submission", Path(own) / "taken" / "all-submissions" / "student")  # a class of one
+        rows, passed_over = taking.take(Path(own) / "taken", course)
+        for row in rows.values():
+            more, why = row.verdicts()
+            said |= more
+            remarks += [f"{Path(row.name).name}: {each}" for each in why]
+    remarks += [f"{Path(name).name}: {why}" for name, why in passed_over.items()]
+    for cell in nbformat.read(released, as_version=4).cells:
+        if cell.id.startswith("check-"):
+            number, most = cell.id[6:], cell.metadata.nbgrader.points
+            message = said.get(f"{released.stem} {number}", "It was not checked.")
+            passed = message == "passed"
+            tests.append({
+                "name": f"Exercise {number}", "score": most if passed else 0, "max_score": most,
+                "output": "Passed." if passed else message, "status": "passed" if passed else "failed",
+            })  # fmt: skip
+    return {"tests": tests, "output": "\n".join(remarks or ([] if rows else ["no notebook was handed in"]))}
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="gradescope", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="the autograder's folder on the platform, or a course")
-    parser.add_argument("--write", metavar="ASSIGN", help="write the archive for residual_block:1,2,7 into the course")
-    args = parser.parse_args()
-    folder = args.folder.expanduser().resolve()
-    if args.write is None:
-        (folder / "results").mkdir(exist_ok=True)
-        text = json.dumps(grade(folder), indent=1)
-        (folder / "results" / "results.json").write_text(text, encoding="utf-8")
-        return
-    if not args.write:
+def main(folder, assign=None):
+    folder = Path(folder).expanduser().resolve()
+    if assign:
+        print(f"{write(folder, assign)} is for Gradescope; {folder / 'release'} for students")
+    elif assign == "":
         sys.exit("gradescope: which exercises? make gradescope ASSIGN=residual_block:1,2,7")
-    print(f"{write(folder, args.write)} is for Gradescope; {folder / 'release'} for students")
+    else:  # on the platform
+        (folder / "results").mkdir(exist_ok=True)
+        (folder / "results" / "results.json").write_text(json.dumps(grade(folder), indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

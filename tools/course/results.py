@@ -1,16 +1,16 @@
 """The table of returned notebooks: results.csv and results.html."""
 
-import csv
 import html
 import re
-from collections import Counter
 from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path
+from datetime import datetime
 
 import nbformat
+import numpy as np
+import pandas as pd
+from rapidfuzz import fuzz, process
 
-ALIKE = 0.95  # of the words of two answers: that is worth a look
+ALIKE = 97  # per cent of the words of two answers: that is worth a look
 
 
 @dataclass
@@ -18,105 +18,81 @@ class Row:
     """A notebook that came back."""
 
     name: str
+    student: str
+    attempt: int
+    stamp: datetime
     notebook: dict | None = None
-    stamp: object = None
     chapters: dict = field(default_factory=dict)
     remarks: list = field(default_factory=list)
+    modules: dict = field(default_factory=dict)  # what lay beside it: by name the content
     places: dict = field(default_factory=dict)  # by chapter, where nbgrader puts what it has judged
 
     def verdicts(self):
         """By column ("resnet18 2") what was said, and the remarks; of chapters that are judged so far."""
         said, remarks = {}, list(self.remarks)
         for chapter, path in self.places.items():
-            if not path.exists():
-                continue
-            judged = nbformat.read(path, as_version=4)
-            remarks += judged.metadata.get("d2lnets", {}).get("remarks", [])
-            for cell in judged.cells:
-                id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-                if id.startswith("check-") and cell.outputs:
-                    failed = cell.outputs[0].output_type == "error"
-                    said[f"{chapter} {id[6:]}"] = cell.outputs[0].evalue if failed else "passed"
+            if notebook := judged(path):
+                remarks += notebook.metadata["d2lnets"]["remarks"]
+                for cell in notebook.cells:
+                    id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+                    if id.startswith("check-"):
+                        said[f"{chapter} {id[6:]}"] = cell.outputs[0].get("evalue", "passed")
         return said, remarks
 
 
-def table(rows):
-    """A header and a list of texts for each notebook."""
-    read = {name: row.verdicts() for name, row in rows.items()}
-    columns = sorted({each for said, _ in read.values() for each in said}, key=_order)
-    twins = alike(rows)
-    lines = []
-    for name, (said, remarks) in read.items():
-        for column in sorted({column for column, _ in twins.get(name, [])}):
-            others = [other for each, other in twins[name] if each == column]
+def judged(path):
+    """A notebook with verdicts, or None: a run that was stopped leaves some without."""
+    notebook = nbformat.read(path, as_version=4) if path.exists() else None
+    return notebook if notebook and "d2lnets" in notebook.metadata else None
+
+
+def table(rows, passed_over):
+    """A row for each notebook and for each file passed over, a column for each exercise."""
+    twins, lines = alike(rows), []
+    for row in rows.values():
+        said, remarks = row.verdicts()
+        for column, others in twins.get(row.name, {}).items():
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             remarks.append(f"exercise {column} is nearly the same as in {', '.join(others[:3])}{more}")
         passed = sum(each == "passed" for each in said.values())
-        lines.append(
-            [name, passed, len(said), *(said.get(each, "").replace("\n", " ") for each in columns), "; ".join(remarks)]
-        )
-    return ["notebook", "passed", "of", *columns, "remarks"], lines
-
-
-def _order(column):
-    chapter, _, number = column.rpartition(" ")
-    return chapter, int(number)
+        first = {"notebook": row.name, "passed": passed, "of": len(said), "remarks": "; ".join(remarks)}
+        lines.append(first | {column: text.replace("\n", " ") for column, text in said.items()})
+    for name, why in passed_over.items():
+        lines.append({"notebook": name, "passed": 0, "of": 0, "remarks": f"passed over: {why}"})
+    columns = {column for line in lines for column in line} - {"notebook", "passed", "of", "remarks"}
+    columns = sorted(columns, key=lambda column: (column.split()[0], int(column.split()[1])))
+    return pd.DataFrame(lines, columns=["notebook", "passed", "of", *columns, "remarks"]).fillna("")
 
 
 def alike(rows):
-    """By notebook, (exercise, other notebook) where two answers have nearly the same words: for a person to look at."""
-    answers = {}
-    for name, row in rows.items():
+    """By notebook and exercise the others with nearly the same words: for a person to look at."""
+    answers, found = {}, {}
+    for row in rows.values():
         for cell in (row.notebook or {"cells": []})["cells"]:
-            if match := re.fullmatch(r"exercise-(\d+)", cell.get("id") or ""):
-                source = re.sub(r"#.*", "", cell["source"])
-                words = tuple(re.findall(r"\w+|[^\w\s]", source))
+            if match := re.fullmatch(r"exercise-(\d+)", cell["id"]):
+                words = re.findall(r"\w+|[^\w\s]", re.sub(r"#.*", "", cell["source"]))
                 if "NotImplementedError" not in words and len(words) > 40:  # short ones are alike by chance
-                    answers.setdefault((*row.chapters, match[1]), []).append(
-                        (name, frozenset(zip(words, words[1:], words[2:])))
-                    )
-    found = {}
+                    answers.setdefault((*row.chapters, match[1]), []).append((row.name, words))
     for key, given in answers.items():
-        for (one, a), (two, b) in combinations(given, 2):
-            if len(a & b) >= ALIKE * len(a | b):
-                found.setdefault(one, []).append((key[-1], two))
-                found.setdefault(two, []).append((key[-1], one))
+        names, words = zip(*given)
+        for one, two in np.argwhere(process.cdist(words, words, scorer=fuzz.ratio) >= ALIKE):
+            if one != two:
+                found.setdefault(names[one], {}).setdefault(key[-1], []).append(names[two])
     return found
 
 
-def write(rows, passed_over, folder):
-    """results.csv and results.html."""
-    header, lines = table(rows)
-    lines += [[name, 0, 0, *[""] * (len(header) - 4), f"passed over: {why}"] for name, why in passed_over.items()]
-    with open(Path(folder) / "results.csv", "w", newline="", encoding="utf-8-sig") as file:  # a spreadsheet sees UTF-8
-        # a spreadsheet takes what begins so for a formula
-        safe = [[f"'{cell}" if str(cell).startswith(("=", "+", "-", "@")) else cell for cell in line] for line in lines]
-        csv.writer(file).writerows([header, *safe])
-    tables = "".join(map(_html, (overview(header, lines), (header, lines))))
-    (Path(folder) / "results.html").write_text(PAGE.format(tables=tables), encoding="utf-8")
-
-
-def _html(made):
-    header, lines = made
-    body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>\n" for line in lines)
-    head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n"
-
-
-def overview(header, lines):
+def overview(frame):
     """For each exercise: how many were judged and passed, how it separates, and the most frequent mistakes."""
-    said = []
-    passed_of = {id(line): int(line[1]) / (int(line[2]) or 1) for line in lines}
-    for place, column in list(enumerate(header))[3:-1]:
-        given = [line for line in lines if line[place]]
-        right = [line for line in given if line[place] == "passed"]
-        wrong = [line for line in given if line[place] != "passed"]
-        causes = Counter(_cause(line[place]) for line in wrong)
-        apart = [sum(passed_of[id(line)] for line in each) / len(each) for each in (right, wrong) if each]
-        separates = f"{apart[0] - apart[1]:+.0%}" if len(apart) == 2 else ""
-        often = "; ".join(f"{n}× {cause}" for cause, n in causes.most_common(5))
-        said.append([column, len(given), len(right), separates, often])
-    return ["exercise", "judged", "passed", "who passed it, passed so much more of all", "mistakes"], said
+    share, lines = frame["passed"] / frame["of"].clip(lower=1), []
+    for column in frame.columns[3:-1]:
+        given = frame.loc[frame[column] != "", column]
+        right = given == "passed"
+        apart = share[given.index][right].mean() - share[given.index][~right].mean()
+        often = given[~right].map(_cause).value_counts().head(5)
+        mistakes = "; ".join(f"{n}× {cause}" for cause, n in often.items())
+        lines.append([column, len(given), right.sum(), "" if np.isnan(apart) else f"{apart:+.0%}", mistakes])
+    heads = ["exercise", "judged", "passed", "who passed it, passed so much more of all", "mistakes"]
+    return pd.DataFrame(lines, columns=heads)
 
 
 def _cause(message):
@@ -125,13 +101,21 @@ def _cause(message):
     return found[1] if found else re.split(r"[.:]( |$)", message)[0][:80]
 
 
+def write(rows, passed_over, folder):
+    """results.csv and results.html."""
+    frame = table(rows, passed_over)
+    safe = frame.map(lambda cell: re.sub(r"^(?=[=+\-@])", "'", cell) if isinstance(cell, str) else cell)  # no formulas
+    safe.to_csv(folder / "results.csv", index=False, encoding="utf-8-sig")  # by the mark a spreadsheet sees UTF-8
+    with pd.option_context("display.max_colwidth", None):
+        tables = [each.map(_cell).to_html(index=False, escape=False, border=0) for each in (overview(frame), frame)]
+    (folder / "results.html").write_text(PAGE.format(tables="\n".join(tables)), encoding="utf-8")
+
+
 def _cell(text):
     if text == "passed":
-        return '<td class="passed">✓</td>'
-    text = str(text)
-    if len(text) < 60:
-        return f"<td>{html.escape(text)}</td>"
-    return f"<td><details><summary>{html.escape(text[:50])}…</summary>{html.escape(text)}</details></td>"
+        return '<span class="passed">✓</span>'
+    short, text = html.escape(str(text)[:50]), html.escape(str(text))
+    return text if len(text) < 60 else f"<details><summary>{short}…</summary>{text}</details>"
 
 
 PAGE = """<!DOCTYPE html>

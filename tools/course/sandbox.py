@@ -4,6 +4,8 @@ It sees the system's libraries, Python, the package and its own files: no home, 
 no network. A crash, a hang or an exit costs a notebook only the cell that did it: the rest runs again without it.
 """
 
+import ast
+import hashlib
 import json
 import os
 import secrets
@@ -24,20 +26,17 @@ import psutil
 LIMIT = 900  # seconds for a notebook
 CELL_LIMIT = 120  # seconds for a cell; then it is interrupted
 START, GRACE = 120, 5  # seconds that the start may take; and after which a cell that is not interrupted is killed
-MEMORY = 8 * 2**30  # bytes of all its processes together
-DISK = 2**30  # bytes
-OWN, FILES = "/notebook-at-work", "/notebook-files"  # in the sandbox; no folder of the machine may be beneath them
-PROCESSOR = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu")  # PyTorch asks; /proc has all else
+MEMORY, DISK = 8 * 2**30, 2**30  # bytes of all its processes together; bytes of its files
 TOLD = 2**26  # bytes that a notebook may tell
+OWN, FILES = "/notebook-at-work", "/notebook-files"  # in the sandbox; no folder of the machine may be beneath them
+MACHINE = (  # PyTorch asks for the processor; /proc has all else
+    "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime",
+    "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu",
+)  # fmt: skip
 WORKER = Path(__file__).with_name("worker.py")
 MISSING = (
-    "{reason}. It keeps what strangers wrote from your files: apt-get install bubblewrap, or grade in "
-    "a container (the page For teachers has the command). UNSAFE=1 runs it with your rights."
-)
-
-NAMESPACES = (
-    ": whoever is not root needs user namespaces, which this system refuses. The administrator can allow them "
-    "(sysctl kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or grade"
+    "{}. It keeps what strangers wrote from your files: apt-get install bubblewrap, or see what the page For teachers "
+    "says under Protected. UNSAFE=1 runs it with your rights."
 )
 
 
@@ -49,7 +48,7 @@ def unsafe():
     if os.environ.get("UNSAFE") in ("1", "user"):
         return True
     if reason := _unprotected():
-        sys.exit(MISSING.format(reason=reason))
+        sys.exit(MISSING.format(reason))
     return False
 
 
@@ -58,17 +57,13 @@ def _unprotected():
     """Why bubblewrap does not run here; an empty text where it does."""
     if not shutil.which("bwrap"):
         return "bubblewrap is missing"
-    english = os.environ | {"LC_ALL": "C"}
-    tried = subprocess.run(
-        ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "true"], capture_output=True, encoding="utf-8", env=english
-    )
-    if tried.returncode == 0:
-        return ""
-    return f"bubblewrap does not run here ({tried.stderr.strip()}){NAMESPACES if os.getuid() else ''}"
+    line = ["bwrap", "--unshare-net", "--ro-bind", "/", "/", "true"]
+    tried = subprocess.run(line, capture_output=True, encoding="utf-8", env=os.environ | {"LC_ALL": "C"})
+    return f"bubblewrap does not run here ({tried.stderr.strip()})" if tried.returncode else ""
 
 
 def command(files):
-    """bubblewrap and the worker inside it; `files`, a folder or None, is what the student handed in beside it."""
+    """bubblewrap and the worker inside it; `files` is the folder of what the student handed in, or None."""
     worker = [sys.executable, str(WORKER)]
     if unsafe():
         return worker
@@ -83,8 +78,7 @@ def command(files):
         elif os.path.exists(path):
             line += ["--ro-bind", path, path]
     package = str(Path(find_spec("d2lnets").origin).parent)
-    machine = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime", *PROCESSOR)
-    for path in dict.fromkeys((*machine, sys.base_prefix, sys.prefix, package, str(WORKER))):
+    for path in dict.fromkeys((*MACHINE, sys.base_prefix, sys.prefix, package, str(WORKER))):
         for parent in reversed(Path(path).parents[:-1]):
             line += ["--perms", "0755", "--dir", str(parent)]
         line += ["--ro-bind-try", path, path]
@@ -95,48 +89,50 @@ def command(files):
     return line + worker
 
 
-def run(cells, checks, files=None, limit=None, cell_limit=None):
+def run(cells, checks, files=None, cell_limit=CELL_LIMIT):
     """Run the code cells of a notebook, then its checks.
 
     Args:
         cells: sources.
         checks: by id, the source of a check.
-        files: a folder with what was handed in beside the notebook.
+        files: a folder with what was handed in.
 
     Returns:
-        outputs: by the number of a cell; verdicts: by id, (passed, message); remarks: what went wrong.
+        outputs: a list for each cell; verdicts: by id, (passed, message); remarks: what went wrong.
     """
-    told = {"outputs": {}, "verdicts": {}, "remarks": []}
-    limit, cell_limit = limit or int(os.environ.get("LIMIT") or LIMIT), cell_limit or CELL_LIMIT
-    skipped, end = [], time.monotonic() + limit
-    while True:
-        cell, why = _once(cells, checks, files, skipped, end, cell_limit, told)
+    unchecked = dict.fromkeys(checks, (False, "It was not checked: the time of the notebook was over."))
+    told = {"outputs": [[] for _ in cells], "verdicts": unchecked, "remarks": []}
+    job = {"cells": dict(enumerate(cells)), "checks": checks, "cell_limit": cell_limit}
+    end = time.monotonic() + int(os.environ.get("LIMIT") or LIMIT)
+    while time.monotonic() < end:
+        at, why = _once(job, files, end, told)
         if not why:
-            return told
-        if isinstance(cell, str):  # a check: no second try, and no pass
-            told["verdicts"][cell] = False, f"It {why} while it was checked."
-            checks = {id: source for id, source in checks.items() if id != cell}
-        else:
-            told["remarks"].append(f"cell {cell + 1} {why}" if cell >= 0 else f"it {why}")
-            skipped.append(cell)
-        if cell == -1 or time.monotonic() > end:
-            return told
+            break
+        if at in checks:  # no second try, and no pass
+            told["verdicts"][at] = False, f"It {why} while it was checked."
+            job["checks"] = {id: source for id, source in job["checks"].items() if id != at}
+            continue
+        told["remarks"].append(f"it {why}" if at is None else f"cell {at + 1} {why}")
+        if at is None:
+            break
+        del job["cells"][at]
+    return told
 
 
-def _once(cells, checks, files, skipped, end, cell_limit, told):
-    """One run: fills `told`; the cell that ended it (a number, or the id of a check; -1: none) and how it did."""
-    token, cell, rest, read_bytes = secrets.token_hex(), -1, b"", 0
+def _once(job, files, end, told):
+    """One run: fills `told`; the cell or check that ended it, or None, and how it did, or an empty text."""
+    key, at, rest, read_bytes, safe = secrets.token_bytes(32), None, b"", 0, not unsafe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
-        safe = not unsafe()
-        job = {
-            "token": token, "cells": cells, "checks": checks, "skipped": skipped, "cell_limit": cell_limit,
-            "folder": OWN if safe else own, "files": (FILES if safe else str(files)) if files else None,
+        place = OWN if safe else own
+        job = job | {
+            "cells": [*job["cells"].items()], "key": key.hex(), "memory": MEMORY, "disk": DISK,
+            "folder": place, "files": (FILES if safe else str(files)) if files else None,
             "user": 10**6 + os.getpid() if os.getuid() == 0 and os.environ.get("UNSAFE") != "1" else 0,
         }  # fmt: skip
         environment = {
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": job["folder"], "LANG": "C.UTF-8",
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": place, "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline", "IPYTHONDIR": f"{job['folder']}/.ipython",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline", "IPYTHONDIR": f"{place}/.ipython",
         }  # fmt: skip
         process = subprocess.Popen(
             command(files), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -146,28 +142,27 @@ def _once(cells, checks, files, skipped, end, cell_limit, told):
             with suppress(BrokenPipeError), process.stdin as stdin:
                 stdin.write(json.dumps(job).encode())
             deadline = time.monotonic() + START
-            while True:
-                wait = min(deadline, end) - time.monotonic()
-                if wait <= 0:
-                    return cell, "was still running when its time was over"
+            while (wait := min(deadline, end) - time.monotonic()) > 0:
                 if _memory(process.pid) > MEMORY:
-                    return cell, f"took more than {MEMORY >> 30} GB of memory"
+                    return at, f"took more than {MEMORY >> 30} GB of memory"
                 if not select.select([process.stdout], [], [], min(wait, 0.5))[0]:
                     continue
                 news = os.read(process.stdout.fileno(), 2**16)
                 read_bytes += len(news)
-                if not news:
-                    return cell, "ended the process"
-                if read_bytes > TOLD:
-                    return cell, "put out too much"
+                if not news or read_bytes > TOLD:
+                    return at, "put out too much" if news else "ended the process"
                 *lines, rest = (rest + news).split(b"\n")
                 for line in lines:
-                    if not line.startswith(token.encode()):
+                    seal, _, body = line.partition(b" ")
+                    if not secrets.compare_digest(seal, hashlib.blake2b(body, key=key).hexdigest().encode()):
                         continue  # not the worker's
-                    said = json.loads(line[len(token) :].decode("utf-8", "replace"))
-                    if "done" in said:
-                        return -1, ""
-                    cell, deadline = _note(said, told, cell, deadline, cell_limit)
+                    of, kind, text = ast.literal_eval(body.decode())
+                    if kind == "done":
+                        return None, ""
+                    if kind == "begins":
+                        at, deadline = of, time.monotonic() + int(text) + GRACE
+                    _note(told, of, kind, clean(text))
+            return at, "was still running when its time was over"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -175,25 +170,23 @@ def _once(cells, checks, files, skipped, end, cell_limit, told):
             process.stdout.close()
 
 
-def _note(said, told, cell, deadline, cell_limit):
-    """Keep what the worker said."""
-    if "outputs" in said:
-        told["outputs"][said["cell"]] = said["outputs"]
-    elif "cell" in said:
-        cell, factor = said["cell"], 1
-        if isinstance(cell, str):
-            cell, factor = cell.removeprefix("check "), 3
-        deadline = time.monotonic() + factor * cell_limit + GRACE
-    if "check" in said:
-        told["verdicts"][said["check"]] = said["passed"] is True, clean(said["message"])
-    if "remark" in said and clean(said["remark"]) not in told["remarks"]:
-        told["remarks"].append(clean(said["remark"]))
-    return cell, deadline
+def _note(told, of, kind, text):
+    """Keep what the worker told of a cell or of a check."""
+    if kind == "remark":
+        told["remarks"] += [text] if text not in told["remarks"] else []
+    elif of in told["verdicts"] and kind in ("passed", "failed"):
+        told["verdicts"][of] = kind == "passed", text
+    elif isinstance(of, int) and kind == "begins":
+        told["outputs"][of] = []
+    elif isinstance(of, int):
+        stream = {"output_type": "stream", "name": "stdout", "text": text}
+        picture = {"output_type": "display_data", "data": {kind: text}, "metadata": {}}
+        told["outputs"][of].append(stream if kind == "stdout" else picture)
 
 
-def clean(text):
-    """Text that every file can hold: no half characters."""
-    return str(text).encode("utf-8", "replace").decode()
+def clean(value):
+    """A value of JSON whose texts every file can hold: no half characters."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _memory(pid):

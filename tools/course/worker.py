@@ -1,11 +1,13 @@
-"""Inside the sandbox: run one notebook's cells, then judge its answers, and tell both, a JSON line each.
+"""Inside the sandbox: run one notebook's cells, then judge its answers, and tell both, a line each.
 
-What a student wrote runs in the same process as the checks, since they look at live objects. So what it changed is
-put back before it is judged, the checks are imported anew, a change while it is judged is no pass, and an audit hook
-(which Python cannot take out again) keeps it from the frames, objects and memory of the judge.
+What a student wrote runs in the same process as the checks, since they look at live objects. So before each check
+all that it changed is put back, the checks are made anew of code that was read before, a change while it is judged is
+no pass, what is told is sealed, and an audit hook (which Python cannot take out again) keeps it from the frames,
+objects and memory of the judge.
 """
 
 import builtins
+import hashlib
 import importlib
 import io
 import json
@@ -17,35 +19,54 @@ import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import d2lnets
 
-MEMORY, FILE_SIZE, PROCESSES = 8 * 2**30, 2**30, 128  # bytes, bytes of a file, and how many
+PROCESSES = 128
 SHOWN = 20_000  # characters of what a cell prints; ten times as many of a picture
-GUARDED = {
+KINDS = ("text/html", "image/svg+xml", "image/png", "image/jpeg", "text/plain")  # of outputs, the best first
+GUARDED = (
     "builtins", "collections", "contextlib", "copy", "d2lnets", "functools", "inspect", "itertools", "math", "numbers",
     "numpy", "operator", "random", "threading", "time", "torch", "traceback",
-}  # fmt: skip
-NEVER = {"gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys.addaudithook", "sys._current_exceptions"}
-FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
+)  # fmt: skip
+LATE = ("torch._C.", "torch.distributed", "torch.compiler")  # classes that PyTorch fills late; no check uses them
+NEVER = (
+    "gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys.addaudithook", "sys._current_exceptions",
+    "sys.settrace", "sys.setprofile",
+)  # fmt: skip
+WATCHED = (
+    *NEVER, "compile", "object.__getattr__", "object.__setattr__", "object.__delattr__", "code.__new__",
+    "sys._getframe", "sys._current_frames", "sys.monitoring.register_callback",
+)  # fmt: skip
+FRAMES = ("tb_frame", "gi_frame", "cr_frame", "ag_frame")
+_PLACES = (sys.prefix, sys.base_prefix, os.path.dirname(d2lnets.__file__))
+LOADED = sys.modules
+LIBRARY = (*{f"{place}{os.sep}" for each in _PLACES for place in (each, os.path.realpath(each))}, "<frozen")
 
 
 def main():
     job = json.loads(sys.stdin.buffer.read())
-    out = os.dup(1)
+    tell = teller(os.dup(1), bytes.fromhex(job.pop("key")))
     with open(os.devnull, "r+b") as nothing:
         for descriptor in range(3):
             os.dup2(nothing.fileno(), descriptor)
-
-    def tell(**what):
-        os.write(out, f"{job['token']}{json.dumps(what)}\n".encode())
-
     try:
         work(job, tell)
     except Exception as error:
-        tell(remark=f"the worker failed: {type(error).__name__}: {_text(error)}")
+        tell(None, "remark", f"the worker failed: {_said(error)}")
         raise
+
+
+def teller(out, key):
+    """A function that tells (at, kind, text): of C functions only, which nobody can replace, and sealed with a key."""
+    write, show, seal, join = os.write, ascii, hashlib.blake2b, "".join
+
+    def tell(at, kind, text):
+        body = show((at, join(("", kind)), join(("", text)))).encode()
+        write(out, seal(body, key=key).hexdigest().encode() + b" " + body + b"\n")
+
+    return tell
 
 
 def work(job, tell):
@@ -55,61 +76,87 @@ def work(job, tell):
 
     importlib.import_module("d2lnets.checks")  # before anything of the student's
 
-    class Shell(InteractiveShell):
-        def enable_gui(self, gui=None):
-            """There is no window."""
+    InteractiveShell.enable_gui = lambda self, gui=None: None  # there is no window
+    InteractiveShell.ask_exit = lambda self: sys.exit()
+    shell, cell_limit = InteractiveShell.instance(colors="nocolor"), job["cell_limit"]
+    fresh, raised = maker(), {}
+    kept = state([(name, each) for name, each in LOADED.items() if name.partition(".")[0] in GUARDED])
+    as_it_was = [(names, names.copy()) for names in (vars(builtins), globals())]
 
-        def ask_exit(self):
-            sys.exit()
+    def back():
+        """This module and Python's own names as they were; of syntax only, since no name can be trusted yet."""
+        for now, before in as_it_was:
+            now.update(before)
+            for name in [*now]:
+                if name not in before:
+                    del now[name]
 
-    shell = Shell.instance(colors="nocolor")
-    kept, paths = state(), (sys.meta_path, sys.path_hooks, sys.path)
-    lists = [list(each) for each in paths]
     sys.addaudithook(guard())
-    raised = {}
-    for number, source in enumerate(job["cells"]):
-        if number in job["skipped"] or not source.strip():
-            continue
-        tell(cell=number)
-        shown, error = run_cell(shell, source, job["cell_limit"])
-        tell(cell=number, outputs=shown)
+    for number, source in job["cells"]:
+        tell(number, "begins", f"{cell_limit}")
+        outputs, error = run_cell(shell, source, cell_limit)
+        for kind, text in outputs:
+            tell(number, kind, text)
         if error is not None:
-            text = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:300]
-            tell(remark=f"cell {number + 1} raised {text}")
+            text = " ".join(_said(error).split())[:300]
+            tell(number, "remark", f"cell {number + 1} raised {text}")
             raised |= dict.fromkeys(re.findall(r"^\s*(?:def|class) (\w+)", source, re.MULTILINE), text)
     for id, source in job["checks"].items():
-        tell(cell=f"check {id}")
-        for each, names in zip(paths, lists):
-            each[:] = names
+        tell(id, "begins", f"{3 * cell_limit}")
+        back()
         changed = restore(kept)
-        checks, modules = fresh_checks()
-        trusted = {"checks": checks, "torch": sys.modules["torch"], "__builtins__": builtins}
-        during = state(modules)
-        passed, message = judged(source, shell.user_ns | trusted, raised, job["cell_limit"])
+        modules = fresh()
+        trusted = {"checks": modules["d2lnets.checks"], "torch": modules["torch"], "__builtins__": builtins}
+        during = [*kept, *state(modules.items())]
+        passed, message = judged(source, {**shell.user_ns, **trusted}, raised, 3 * cell_limit)
+        back()
         if tampered := restore(during):
             passed, message = False, f"While it was checked, it changed {tampered[0]}: for a person to look at."
         elif changed:
-            tell(remark=f"it changed {', '.join(changed[:3])}, which was put back")
-        kept = during
-        tell(check=id, passed=passed, message=message)
-    tell(done=True)
+            tell(id, "remark", f"it changed {', '.join(changed[:3])}, which was put back")
+        tell(id, "passed" if passed else "failed", message)
+    tell(None, "done", "")
 
 
-def fresh_checks():
-    """The checks, imported anew, with modules of their own to look functions up in, and where no import finds them."""
-    names = "d2lnets.checks"
-    for name in [name for name in sys.modules if name.startswith(names)]:
-        del sys.modules[name]
-    checks = importlib.import_module(names)
-    modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(names)}
-    for module in modules.values():
-        for name, value in list(vars(module).items()):
-            if isinstance(value, ModuleType) and not value.__name__.startswith(names):
-                own = ModuleType(value.__name__)
-                vars(own).update(vars(value))
-                setattr(module, name, own)
-    del d2lnets.checks
-    return checks, modules
+def maker():
+    """A function that makes the checks, and copies of the modules that they use, as they are now: nothing is imported.
+
+    It returns all these modules by name.
+    """
+    names = [name for name in LOADED if name.startswith("d2lnets.checks")]
+    codes = {name: LOADED[name].__spec__.loader.get_code(name) for name in names}
+    known = {name: vars(each).copy() for name, each in LOADED.items() if isinstance(each, ModuleType)}
+    name_of = {id(each): name for name, each in LOADED.items()}
+
+    def fresh():
+        made = {}
+
+        def load(name):
+            if name not in made:
+                module = made[name] = ModuleType(name)
+                if name not in codes:
+                    vars(module).update(known[name])
+                else:
+                    module.__file__ = known[name]["__file__"]
+                    module.__builtins__ = known["builtins"] | {"__import__": take}
+                    exec(codes[name], vars(module))
+            return made[name]
+
+        def take(name, globals=None, locals=None, fromlist=(), level=0):
+            module = load(name)
+            for each in fromlist or ():
+                if f"{name}.{each}" in codes:
+                    setattr(module, each, load(f"{name}.{each}"))
+            return module if fromlist else load(name.partition(".")[0])
+
+        load("d2lnets.checks")
+        for name in names:
+            for each, value in vars(load(name)).copy().items():
+                if id(value) in name_of:
+                    setattr(made[name], each, load(name_of[id(value)]))
+        return made
+
+    return fresh
 
 
 def _enter(job):
@@ -119,7 +166,7 @@ def _enter(job):
         shutil.copytree(job["files"], folder, dirs_exist_ok=True, symlinks=True)
     os.chdir(folder)
     sys.path[0] = str(folder)  # the student's files, and none of the book's tools
-    for what, most in (("DATA", MEMORY), ("FSIZE", FILE_SIZE), ("CORE", 0), ("NPROC", PROCESSES)):
+    for what, most in (("DATA", job["memory"]), ("FSIZE", job["disk"]), ("CORE", 0), ("NPROC", PROCESSES)):
         with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (most, most))
     if job["user"]:
@@ -131,7 +178,7 @@ def _enter(job):
 
 
 def run_cell(shell, source, limit):
-    """What a cell shows, as outputs of a notebook, and the exception that it raised."""
+    """What a cell shows, (kind, text) each, and the exception that it raised."""
     from IPython.utils.capture import capture_output
 
     printed = Printed()
@@ -142,10 +189,11 @@ def run_cell(shell, source, limit):
             result = shell.run_cell(source, store_history=True)
     finally:
         sys.stdout, sys.stderr = before
-    outputs = [{"output_type": "stream", "name": "stdout", "text": printed.getvalue()}] if printed.getvalue() else []
+    outputs = [("stdout", printed.getvalue())] if printed.getvalue() else []
     for each in captured.outputs:
-        if len(str(each.data)) < 10 * SHOWN:
-            outputs.append({"output_type": "display_data", "data": each.data, "metadata": {}})
+        kind = next((kind for kind in KINDS if isinstance(each.data.get(kind), str)), None)
+        if kind and len(each.data[kind]) < 10 * SHOWN:
+            outputs.append((kind, each.data[kind]))
     return outputs, result.error_before_exec or result.error_in_exec
 
 
@@ -176,7 +224,7 @@ def interrupted(seconds):
 def judged(source, names, raised, limit):
     """Whether the code of a check, hidden test included, runs through; and what it says."""
     try:
-        with interrupted(3 * limit):
+        with interrupted(limit):
             exec(compile(source, "<check>", "exec"), names)
             said = names.get("verdict")
             if said is not None and said.passed is not True:
@@ -186,30 +234,24 @@ def judged(source, names, raised, limit):
         if error.name in raised:
             return False, f"Its cell raised {raised[error.name]}"
         return False, f"Not handed in: {error.name} is not defined."
-    except AssertionError as error:
-        return False, _text(error)
     except BaseException as error:
-        return False, f"{type(error).__name__}: {_text(error)}"
+        return False, _said(error).removeprefix("AssertionError: ")
     return False, "It was still running when its time was over."
 
 
-def _text(error):
+def _said(error):
     try:
-        return str(error)
-    except Exception:
-        return ""
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # of the error's own text
+        return f"{type(error).__name__}: "
 
 
-def state(more=()):
-    """What the modules of the judge hold, and the classes in them: where, what, and its names."""
-    modules = [
-        (name, each) for name, each in (sys.modules | dict(more)).items() if name.partition(".")[0] in GUARDED and each
-    ]
+def state(modules):
+    """What modules hold, (name, module) each, and the classes in them: where, what, and its names."""
     held = [(name, each, vars(each).copy()) for name, each in modules if isinstance(each, ModuleType)]
     classes = {id(value): value for _, _, names in held for value in names.values() if isinstance(value, type)}
-    late = ("torch._C.", "torch.distributed", "torch.compiler")  # PyTorch fills these late; no check uses them
-    classes = {id: each for id, each in classes.items() if not f"{each.__module__}.".startswith(late)}
-    return held + [(each.__qualname__, each, dict(vars(each))) for each in classes.values()]
+    classes = [each for each in classes.values() if not f"{each.__module__}.".startswith(LATE)]
+    return held + [(each.__qualname__, each, dict(vars(each))) for each in classes]
 
 
 def restore(held):
@@ -218,64 +260,54 @@ def restore(held):
     for where, what, names in held:
         now = vars(what)
         for name, value in names.items():
-            if (
-                now.get(name) is not value
-                and (callable(value) or isinstance(value, DESCRIBED))
-                and not _lazy(now.get(name), name)
-            ):
+            counts = callable(value) or isinstance(value, (property, classmethod, staticmethod, ModuleType))
+            counts = counts or where.startswith("d2lnets")  # whose constants are the references'
+            if counts and now.get(name) is not value and not _lazy(now.get(name), name):
                 setattr(what, name, value)
                 changed.append(f"{where}.{name}")
         if isinstance(what, type):
-            for name in [
-                name for name in now if name not in names and callable(now[name]) and not _lazy(now[name], name)
-            ]:
-                delattr(what, name)
-                changed.append(f"{where}.{name}")
+            for name in [*now]:
+                if name not in names and callable(now[name]) and not _lazy(now[name], name):
+                    delattr(what, name)
+                    changed.append(f"{where}.{name}")
     return changed
 
 
 def _lazy(value, name):
     """Whether a library has put it there itself, as PyTorch does when a part of it is imported late."""
-    file = getattr(getattr(value, "__code__", None), "co_filename", "")
-    return file.startswith(LIBRARY) and value.__name__ == name
-
-
-DESCRIBED = (property, classmethod, staticmethod, ModuleType)
+    return type(value) is FunctionType and value.__code__.co_filename.startswith(LIBRARY) and value.__name__ == name
 
 
 def guard():
     """An audit hook that refuses to student code what leads to frames, objects and memory that are not its own."""
-    library = LIBRARY
-    readers = re.compile(r"[/\\](traceback|inspect)\.py$|[/\\](IPython|stack_data|executing|torch|d2lnets)[/\\]")
-    through = re.compile(r"[/\\]inspect\.py$|[/\\]ctypes[/\\]")
-    busy, frame_at, ident = set(), sys._getframe, __import__("_thread").get_ident
+    watched, never, frames, library = frozenset(WATCHED), frozenset(NEVER), FRAMES, LIBRARY
+    readers = re.compile(r"[/\\](traceback|inspect)\.py$|[/\\](IPython|stack_data|executing|torch|d2lnets)[/\\]").search
+    through = re.compile(r"[/\\]inspect\.py$|[/\\]ctypes[/\\]").search
+    busy, frame_at, ident, starts = set(), sys._getframe, __import__("_thread").get_ident, str.startswith
+
+    def passes_on(code):
+        return through(code.co_filename) or (
+            code.co_name in ("walk_tb", "walk_stack") and starts(code.co_filename, library)
+        )
 
     def hook(event, args):
-        kind = event.partition(".")[0]
-        watched = event in NEVER or kind == "ctypes" or event in WATCHED
-        if not watched or ident() in busy:
+        if not (event in watched or starts(event, "ctypes.")) or ident() in busy:
             return
         busy.add(ident())
         try:
             frame = frame_at(1)
             file = frame.f_code.co_filename
-            while frame and through.search(frame.f_code.co_filename):
+            while frame and passes_on(frame.f_code):
                 frame = frame.f_back
-            theirs = frame is not None and not frame.f_code.co_filename.startswith(library)
-            if event == "compile":
-                refused = theirs and isinstance(args[1], str) and args[1].startswith(library)
+            theirs = frame is not None and not starts(frame.f_code.co_filename, library)
+            if event == "compile":  # under a name that would be taken for the library's
+                refused = theirs and args[1] is not None and starts(args[1], library)
             elif event == "object.__getattr__":
-                walks = frame is not None and frame.f_code.co_name in ("walk_tb", "walk_stack")
-                refused = args[1] in FRAMES and (
-                    theirs or not readers.search(file) or (walks and _student(frame, library))
-                )
-            elif event == "sys._getframe":
-                walks = frame is not None and frame.f_code.co_name == "walk_stack"
-                refused = theirs or (walks and _student(frame, library))
+                refused = args[1] in frames and (theirs or not readers(file))
             elif event == "sys._current_frames":
-                refused = not file.endswith("judging.py")
+                refused = theirs or not file.endswith("judging.py")
             else:
-                refused = theirs or event in NEVER
+                refused = theirs or event in never
         finally:
             busy.discard(ident())
         if refused:
@@ -283,17 +315,6 @@ def guard():
 
     return hook
 
-
-def _student(frame, library):
-    return frame.f_back is not None and not frame.f_back.f_code.co_filename.startswith(library)
-
-
-_PLACES = (sys.prefix, sys.base_prefix, os.path.dirname(d2lnets.__file__))
-LIBRARY = (*{f"{place}{os.sep}" for each in _PLACES for place in (each, os.path.realpath(each))}, "<frozen")
-WATCHED = {
-    "compile", "object.__getattr__", "object.__setattr__", "object.__delattr__", "code.__new__", "sys._getframe",
-    "sys._current_frames", "sys.settrace", "sys.setprofile", "sys.monitoring.register_callback",
-}  # fmt: skip
 
 if __name__ == "__main__":
     main()
