@@ -6,7 +6,6 @@ with their range, and writes d2lnets/training/benchmark.json, which the book sho
 
 import argparse
 import contextlib
-import itertools
 import json
 import multiprocessing
 import os
@@ -30,8 +29,8 @@ from d2lnets.densenet import DENSENET121_BLOCKS
 from d2lnets.files import expanded
 from d2lnets.training.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.training.loop import pick_device
-from d2lnets.training.recipe import BOOK
-from d2lnets.training.runs import load_all, load_experiment, machine, versions
+from d2lnets.training.recipe import BOOK, Recipe
+from d2lnets.training.runs import load_all, machine, versions
 
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 
@@ -274,8 +273,7 @@ def where_d2l_looks(data, folder):
 
 def chosen_runs():
     """The recorded runs whose recipe kept a validation split: no choice was made by their test accuracy."""
-    runs = [run for run in load_all() if not run.recipe["score_test"] and run.test]
-    return [*runs, *itertools.chain.from_iterable(load_experiment("budgets").values())]
+    return [run for run in load_all() if not run.recipe["score_test"] and run.test]
 
 
 def time_to_accuracy(results):
@@ -291,11 +289,11 @@ def time_to_accuracy(results):
     )
     ours_an_image = results["fast-resnet, 28×28"]["d2lnets"]["cpu_seconds_per_image"]
     (slow,) = (run for run in load_all() if run.recipe["score_test"])
-    budgets = {  # what an image costs was measured with BOOK
-        (recipe.epochs, runs[0].examples): [run.test["accuracy"] for run in runs]
-        for (network, recipe), runs in load_experiment("budgets").items()
-        if network == "fast-resnet" and replace(recipe, epochs=BOOK.epochs) == BOOK
-    }
+    budgets = {}
+    for run in chosen_runs():
+        same = replace(Recipe(**run.recipe), epochs=BOOK.epochs) == BOOK  # what an image costs was measured with BOOK
+        if run.network == "fast-resnet" and same:
+            budgets.setdefault((len(run.epochs), run.examples), []).append(run.test["accuracy"])
     rows = {}
     for target in TARGETS:
         reached = [i for i, epoch in enumerate(slow.epochs, 1) if epoch["validation_accuracy"] >= target]
