@@ -21,7 +21,9 @@ from d2lnets.training.loop import Trainer, pick_device, precision
 from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import Table
 
+#: What ``make gpu`` measured on a GPU.
 MEASURED = Path(__file__).with_name("gpu.jsonl")
+#: The same program on a CPU, until a GPU has run it.
 MEASURED_ON_CPU = Path(__file__).with_name("cpu.jsonl")
 
 

@@ -124,7 +124,9 @@ def test_the_page_shows_code_as_text(folder):
 def test_a_stopped_run_goes_on_and_what_is_done_is_not_done_again(folder):
     (done,) = folder.glob(".course/autograded/*/residual_block/residual_block.ipynb")
     stopped = next(
-        path for path in folder.glob(".course/autograded/*/resnet18/*.ipynb") if "script" in path.read_text("utf-8")
+        path
+        for path in folder.glob(".course/autograded/*/resnet18/*.ipynb")
+        if "script" in path.read_text(encoding="utf-8")
     )
     before = done.stat().st_mtime_ns
     notebook = nbformat.read(stopped, as_version=4)
