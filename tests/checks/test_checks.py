@@ -260,7 +260,8 @@ def test_what_the_code_raises_is_shown_with_its_line(code, phrase):
     ],
     ids=["loop at first", "loop", "loop in try", "try in loop", "sleep", "wait"],
 )
-def test_a_hang_ends_at_the_limit(code, place):
+def test_a_hang_ends_at_the_limit(code, place, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # pytest's does not bear to be interrupted
     before = time.monotonic()
     verdict = check_residual(written(students.RESIDUAL, (place, f"{place}        {code}\n")), limit=0.3)
     assert time.monotonic() - before < 10
@@ -270,8 +271,9 @@ def test_a_hang_ends_at_the_limit(code, place):
 
 
 @pytest.mark.parametrize("caught", ["", "1 / 0", "while True: pass", "x + x"])
-def test_a_loop_leaves_no_thread_behind(caught):
+def test_a_loop_leaves_no_thread_behind(caught, monkeypatch):
     """It would take its turns from all checks after it, whose limits count what the process computes."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # pytest's does not bear to be interrupted
     before = set(threading.enumerate())
     loop = f"try: {caught}" if caught != "while True: pass" else f"try:\n                {caught}"
     body = f"{loop}\n            except BaseException: pass" if caught else "pass"
