@@ -3,6 +3,7 @@
 import functools
 import random
 import re
+import sys
 import threading
 import time
 
