@@ -266,8 +266,8 @@ def main():
     refused = []
     for experiment in options.experiments:
         # Pages speak of a GPU's recordings of these, and of a CPU's of all else: a GPU's of that stand beside them.
-        of_gpu = experiment in ("recipe", "tried") or device.type != "cuda"
-        name = experiment if of_gpu else f"gpu_{experiment}"
+        beside = device.type == "cuda" and experiment not in ("recipe", "tried")
+        name = f"gpu_{experiment}" if beside else experiment
         out = options.out / f"{name}.jsonl"
         try:
             planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]
