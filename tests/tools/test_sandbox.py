@@ -176,6 +176,8 @@ ORDINARY = {  # what an honest notebook does
     "writes": "%%writefile helper.py\nanswer = 42",
     "imports": "import helper\nprint(helper.answer)",
     "asks": "input()",
+    "much": "from resource import *\nbefore = getrusage(0).ru_maxrss\nfor _ in range(3000):\n    print('x' * 99_999)",
+    "kept": "print((getrusage(0).ru_maxrss - before) // 100_000)",
     "early": "class Later(nn.Module):\n    pass",
     "late": "def forward(self, x):\n    return x\nLater.forward = forward",
 }
@@ -237,6 +239,7 @@ def test_as_in_a_notebook(told):
     assert any("image/png" in output.get("data", {}) for output in told["outputs"]["magic"])
     assert (told["printed"]["await"], told["printed"]["imports"]) == ("waited\n", "42\n")
     assert "EOFError" in told["printed"]["asks"]
+    assert told["printed"]["kept"] == "0\n"  # of 300 MB that were printed, in units of 100
 
 
 def test_a_cell_that_ends_or_outlives_all_costs_itself_only(monkeypatch):

@@ -17,7 +17,7 @@ import resource
 import shutil
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -78,6 +78,7 @@ def work(job, tell):
 
     InteractiveShell.enable_gui = lambda self, gui=None: None  # there is no window
     InteractiveShell.ask_exit = lambda self: sys.exit()
+    InteractiveShell._tee = lambda self, channel: nullcontext()  # it would keep all that is printed
     shell, cell_limit = InteractiveShell.instance(colors="nocolor"), job["cell_limit"]
     fresh, raised = maker(), {}
     kept = state([(name, each) for name, each in LOADED.items() if name.partition(".")[0] in GUARDED])
