@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from d2lnets.training.needs import (
 from d2lnets.training.optimizers import optimizers
 from d2lnets.training.recipe import BOOK, PLAIN, Recipe
 from d2lnets.training.runs import Run, machine, peak_memory, start_peak_memory, versions
+from d2lnets.training.small_maps import SmallMaps
 
 SAVE_SECONDS = 120  # between two saves within an epoch
 FIRST_LOSSES = 10  # so many are recorded, for a test that trains again
@@ -157,6 +158,7 @@ class Trainer:
         # A scaled loss, as fp16 needs it, is looked at after every step: no graph.
         graphable = self.device.type == "cuda" and not compile and self.accelerator.scaler is None
         self.graph = Graph(self) if graph and graphable and parallel.processes() == 1 else None
+        self.small_maps = SmallMaps() if self.device.type == "cpu" and not compile else nullcontext()
         # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
         self.model, *self.optimizers = self.accelerator.prepare(
             nn.Sequential(net), *optimizers(net, recipe, fused=self.graph is not None)
@@ -190,7 +192,8 @@ class Trainer:
         if moves is not None:
             images = moved(images, *moves, self.recipe.shift)
         images, labels = self.recipe.prepare(parallel.share(images)), parallel.share(labels)
-        logits = logits_of(self.model, images, self.classes)
+        with self.small_maps:
+            logits = logits_of(self.model, images, self.classes)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         for optimizer in self.optimizers:
             optimizer.zero_grad()
