@@ -211,7 +211,7 @@ def plot_scaling(panels: Mapping[str, Mapping[str, Mapping[int, tuple[float, flo
     """
     with figure(3.2, len(panels), squeeze=False) as axes:
         for axis, (network, links) in zip(axes.flat, panels.items()):
-            for (name, rates), color, line in zip(links.items(), (BLUE, GREEN, RED), LINES):
+            for (name, rates), color, line in zip(links.items(), (BLUE, GREEN, RED), ("-", "--", "-.")):
                 slow, fast = zip(*rates.values())
                 axis.fill_between(list(rates), slow, fast, color=color, alpha=0.2, lw=0)
                 axis.plot(list(rates), slow, line, color=color, label=name)
@@ -240,7 +240,10 @@ def plot_steps(accuracies: Mapping[str, float], costs: Mapping[str, float], unit
             lower = place > 0 and accuracy < values[place - 1]
             axis.plot(accuracy, place, "o", color=BLUE, mfc="white" if lower else BLUE, ms=6)
             text = f"{accuracy:.1f}" + (f"  ({costs[name]:.3g}{unit})" if name in costs else "")
-            axis.annotate(text, (accuracy, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+            ground = {"fc": "white", "ec": "none", "pad": 0.5}  # on which the line does not cross the text
+            axis.annotate(
+                text, (accuracy, place), (8, 0), textcoords="offset points", va="center", fontsize=8, bbox=ground
+            )
         _name_rows(axis, accuracies, "accuracy, %")
         axis.set_xlim(None, max(values) + 0.6 * (max(values) - min(values)))
 
