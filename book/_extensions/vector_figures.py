@@ -50,7 +50,7 @@ def inline(svg, number, image):
     size = f'viewBox="0 0 {width} {height}" style="max-width: {1.65 * float(width):.0f}px"'
     whole = f'<svg class="whole" {size} {label}>{group}</svg>'
     stack = "".join(
-        f'<svg viewBox="{left} {top - 1} {wide} {high + 2}" style="flex-basis: {beside(wide)}px" aria-hidden="true">'
+        f'<svg viewBox="{left} {top - 1} {wide} {high + 2}" style="{beside(wide)}" aria-hidden="true">'
         f'<use href="#f{number}"/></svg>'
         for left, top, wide, high in panels
     )
@@ -60,8 +60,10 @@ def inline(svg, number, image):
 
 
 def beside(points):
-    """The width of a panel on a phone, in pixels: two that are narrow stand side by side."""
-    return round(min(1.35 * points, 172) if points < 135 else 1.6 * points)
+    """The style of a panel on a phone: two that are narrow stand side by side, from 150 pixels each on."""
+    if 110 < points < 135:
+        return "flex: 1 1 150px; max-width: 172px"
+    return f"flex-basis: {(1.6 if points >= 135 else 1.35) * points:.0f}px"
 
 
 def inline_all(app, pagename, templatename, context, doctree):

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 from matplotlib.colors import to_rgb
@@ -33,7 +34,7 @@ def compare_runs(runs: Iterable[Run], path: Path | str | None = None) -> None:
             values = torch.tensor([[epoch["validation_accuracy"] for epoch in run.epochs] for run in group])
             axis.plot(range(1, epochs + 1), values.mean(0), line, color=color, label=network)
             axis.fill_between(range(1, epochs + 1), values.amin(0), values.amax(0), color=color, alpha=0.2, lw=0)
-        axis.set(xlabel="epoch", ylabel="validation accuracy", xlim=(0, None))
+        axis.set(xlabel="epoch", ylabel="validation accuracy")
         axis.locator_params("x", integer=True)
         axis.legend(loc="lower right", fontsize=8)
 
@@ -110,7 +111,7 @@ def plot_range(rates: Sequence[float], losses: Sequence[float]) -> None:
 
 
 def plot_scores(rows: Mapping[str, Sequence[float]], label: str = "validation accuracy") -> None:
-    """A row for each name, from the top down, and in it a dot for each run and a bar at their mean.
+    """A row for each name, from the top down: a dot for each run, a bar at their mean, and at the end both as numbers.
 
     Args:
         rows: the scores of the runs by name.
@@ -122,41 +123,48 @@ def plot_scores(rows: Mapping[str, Sequence[float]], label: str = "validation ac
             if any(family in name for family in FAMILIES):
                 color, mark, *_ = looks([name])[name]
             axis.plot(scores, [place] * len(scores), mark, color=color, mec="black", mew=0.5, ms=6, alpha=0.9)
-            axis.plot([sum(scores) / len(scores)], [place], "|", color="black", ms=13, mew=1.5)
-        _name_rows(axis, rows, label)
+            axis.plot([mean(scores)], [place], "|", color="black", ms=13, mew=1.5)
+        _name_rows(axis, rows, label, map(_spread, rows.values()))
+
+
+def _spread(scores):
+    """Mean and standard deviation, to the same digit."""
+    middle = f"{mean(scores):#.4g}"
+    digits = len(middle.partition(".")[2])
+    return f"{middle} ± {stdev(scores):.{digits}f}" if len(scores) > 1 else middle
 
 
 def plot_differences(
     rows: Mapping[str, Difference], label: str = "difference of accuracy, points", least: float = -math.inf
 ) -> None:
-    """A row for each difference, from the top down: its interval, its mean, and a dot for each seed.
+    """A row for each difference, from the top down: its interval, a dot for each seed, and its mean, as a number too.
 
     Blue where the interval leaves out zero, else grey.
 
     Args:
-        least: a difference below it, in points, is an arrow with the number, so that the others can be seen.
+        least: a difference below it, in points, is an arrow, so that the others can be seen.
     """
     with figure(0.7 + 0.27 * len(rows)) as axis:
         axis.axvline(0, color="black", lw=0.8)
         for place, row in enumerate(rows.values()):
             color = BLUE if row.is_clear else GREY
-            low, mean, high = (100 * each for each in (row.low, row.mean, row.high))
-            if mean < least:
-                axis.annotate(
-                    f"{mean:.1f}  ({low:.1f} to {high:.1f})", (least, place), (least + 0.12, place),
-                    va="center", color=color, arrowprops={"arrowstyle": "->", "color": color},
-                )  # fmt: skip
+            low, middle, high = (100 * each for each in (row.low, row.mean, row.high))
+            if middle < least:
+                axis.annotate("", (least, place), (0.8 * least, place), arrowprops={"arrowstyle": "->", "color": color})
                 continue
             axis.plot([100 * each for each in row.each], [place] * len(row.each), "o", color=color, alpha=0.35, ms=4)
             axis.plot([low, high], [place, place], color=color, lw=2)
-            axis.plot([mean], [place], "s" if row.is_clear else "o", color=color, mec="black", mew=0.5, ms=6)
+            axis.plot([middle], [place], "s" if row.is_clear else "o", color=color, mec="black", mew=0.5, ms=6)
         if any(100 * row.mean < least for row in rows.values()):
             axis.set_xlim(least)
-        _name_rows(axis, rows, label)
+        _name_rows(axis, rows, label, [f"{100 * row.mean:+z.2f}".replace("-", "−") for row in rows.values()])
 
 
-def _name_rows(axis, rows, label):
+def _name_rows(axis, rows, label, numbers=()):
     axis.set_yticks(range(len(rows)), rows)
+    for place, number in enumerate(numbers):
+        where = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
+        axis.annotate(number, (1, place), (6, 0), **where, va="center", fontsize=8, annotation_clip=False)
     axis.locator_params("x", nbins=4)  # more would touch on a phone
     axis.set_xlabel(label, loc="right")  # names of rows leave little room, and a centred label would not fit
     axis.set_ylim(len(rows) - 0.4, -0.6)
@@ -172,6 +180,7 @@ def plot_by_rate(curves: Mapping[str, Mapping[float, Sequence[float]]], label: s
             axis.fill_between(rates, scores[:, 0], scores[:, 2], color=color, alpha=0.15, lw=0)
             axis.plot(rates, scores[:, 1], line, color=color, ms=5, label=name)
         axis.set(xscale="log", xlabel="highest learning rate", ylabel=label)
+        axis.locator_params("y", nbins=5)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.legend(fontsize=8)
 
@@ -202,7 +211,7 @@ def plot_scaling(panels: Mapping[str, Mapping[str, Mapping[int, tuple[float, flo
     """
     with figure(3.2, len(panels), squeeze=False) as axes:
         for axis, (network, links) in zip(axes.flat, panels.items()):
-            for (name, rates), color, line in zip(links.items(), (BLUE, GREEN, RED), LINES):
+            for (name, rates), color, line in zip(links.items(), (BLUE, GREEN, RED), ("-", "--", "-.")):
                 slow, fast = zip(*rates.values())
                 axis.fill_between(list(rates), slow, fast, color=color, alpha=0.2, lw=0)
                 axis.plot(list(rates), slow, line, color=color, label=name)
@@ -231,7 +240,10 @@ def plot_steps(accuracies: Mapping[str, float], costs: Mapping[str, float], unit
             lower = place > 0 and accuracy < values[place - 1]
             axis.plot(accuracy, place, "o", color=BLUE, mfc="white" if lower else BLUE, ms=6)
             text = f"{accuracy:.1f}" + (f"  ({costs[name]:.3g}{unit})" if name in costs else "")
-            axis.annotate(text, (accuracy, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+            ground = {"fc": "white", "ec": "none", "pad": 0.5}  # on which the line does not cross the text
+            axis.annotate(
+                text, (accuracy, place), (8, 0), textcoords="offset points", va="center", fontsize=8, bbox=ground
+            )
         _name_rows(axis, accuracies, "accuracy, %")
         axis.set_xlim(None, max(values) + 0.6 * (max(values) - min(values)))
 
@@ -259,16 +271,17 @@ def plot_costs(
         costs: for each axis label, the cost of each network.
         label: what the scores are.
     """
-    rows = math.ceil(len(costs) / 2)
+    rows, columns = math.ceil(len(costs) / 2), min(len(costs), 2)
     styles = looks(designs)
-    with figure(2.3 * rows + 0.7, 2, rows, sharey=True, squeeze=False) as axes:
+    with figure(2.3 * rows + 0.7, columns, rows, sharey=True, squeeze=False) as axes:
         for axis, (name, of) in zip(axes.flat, costs.items()):
             for design, networks in designs.items():
                 color, mark, fill, line = styles[design]
                 scores = torch.tensor([[min(each), sum(each) / len(each), max(each)] for each in networks.values()])
-                low, mean, high = scores.double().T
-                axis.errorbar([of[network] for network in networks], mean, torch.stack([mean - low, high - mean]),
-                              marker=mark, ls=line, color=color, mec=color, mfc=fill, ms=6, label=design)  # fmt: skip
+                low, middle, high = scores.double().T
+                ranges = torch.stack([middle - low, high - middle])
+                axis.errorbar([of[network] for network in networks], middle, ranges, marker=mark,
+                              ls=line, color=color, mec=color, mfc=fill, ms=6, label=design)  # fmt: skip
             axis.set(xlabel=name, ylabel=label, xscale="log")
             axis.tick_params(labelleft=True)  # each panel may stand alone
             axis.margins(x=0.15)

@@ -87,8 +87,8 @@ def draw_later_blocks() -> None:
 def draw_processes(processes: int = 3) -> None:
     """A step of data parallelism: a batch in shares, copies of the network, one mean of their gradients."""
     middle, width = processes - 1, 2 * processes - 0.2
-    with figure(4.2) as axis:
-        axis.set(xlim=(-1.05, 2 * processes - 0.95), ylim=(-0.45, 6.6))
+    with figure(4.0) as axis:
+        axis.set(xlim=(-1.05, 2 * processes - 0.95), ylim=(-0.05, 6.6))
         axis.axis("off")
         _box(axis, middle, 6.2, "a batch of images", ORANGE, width, height=0.6)
         _box(axis, middle, 2.05, "mean of all gradients (all-reduce)", GREEN, width, height=0.6)

@@ -125,7 +125,8 @@ def plot_links(panels: Mapping[str, torch.Tensor | Sequence[Sequence[float]]]) -
                     strength = max(0.0, float(values[i][j] / strongest))
                     fill = (*to_rgb(BLUE), 0.5 * strength)
                     axis.add_patch(Polygon([(j, i), (j + 1, i), (j + 1, i + 1), (j, i + 1)], fc=fill, ec=BLUE, lw=0.8))
-                    axis.text(j + 0.5, i + 0.5, f"{values[i][j]:z.3f}", ha="center", va="center", fontsize=8)
+                    text = f"{values[i][j]:z.3f}".replace("-", "−")
+                    axis.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8)
             names = [str(i + 1) for i in range(count)]
             axis.set(xlim=(0, count), ylim=(count, 0), xlabel="source", ylabel="layer", title=title, aspect="equal")
             axis.set_xticks([i + 0.5 for i in range(count)], ["input", *names[:-1]])

@@ -12,18 +12,23 @@ MARKS = (("o", "empty"), ("s", "full"), ("^", "empty"), ("D", "full"))
 
 
 def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a second") -> None:
-    """A row for each name, and in it a mark for each of a few ways: on a logarithmic axis, if there is more than one.
+    """A row for each name, and in it a mark for each of a few ways on a logarithmic axis; of a single way, bars.
 
     Args:
         rows: for each name the number that each of up to four ways reaches; not every row needs all ways.
     """
     ways = list(dict.fromkeys(way for reached in rows.values() for way in reached))
-    marks = dict(zip(ways, (("s", "full"),) if len(ways) == 1 else MARKS, strict=False))
+    marks = dict(zip(ways, MARKS, strict=False))
     with figure(0.9 + 0.26 * len(rows) + 0.2 * (len(ways) > 2)) as axis:
         for place, (name, reached) in enumerate(rows.items()):
             color = looks([name])[name].color if any(family in name for family in FAMILIES) else BLUE
-            start = min(reached.values()) if len(ways) > 1 else 0
-            axis.plot([start, max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
+            if len(ways) == 1:
+                (value,) = reached.values()
+                axis.barh(place, value, 0.6, color=color)
+                axis.annotate(f"{value:{',.0f' if value >= 100 else '.2g'}}", (value, place), (4, 0),
+                              textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+                continue
+            axis.plot([min(reached.values()), max(reached.values())], [place, place], color=GREY, lw=1.2, zorder=1)
             for way, value in reached.items():
                 mark, fill = marks[way]
                 axis.plot(value, place, mark, mec=color, mfc=color if fill == "full" else "white", ms=6)
@@ -35,7 +40,8 @@ def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a 
                 axis.plot([], [], mark, mec=GREY, mfc=GREY if fill == "full" else "white", ms=6, label=way)
             axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         else:
-            axis.set_xlim(0, None)
+            axis.set_xlim(0, 1.15 * max(value for reached in rows.values() for value in reached.values()))
+            axis.grid(False, axis="y")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
 
@@ -120,3 +126,22 @@ def plot_step_memory(curves: Mapping[str, tuple[Sequence[float], Sequence[int]]]
             axis.plot(parts[peak], mega[peak], "o", color=color, ms=5)
         axis.set(xlabel="part of the step's time", ylabel="tensors alive, MB", xlim=(0, 1), ylim=(0, None))
         axis.figure.legend(loc="outside upper center", ncols=len(curves), fontsize=8)
+
+
+def plot_roofline(layers: Mapping[str, tuple[float, float, float]]) -> None:
+    """How fast layers compute over how often they use a byte, both logarithmic: a ring in 32 bits, a dot in 16.
+
+    Args:
+        layers: for each name the operations a byte, and the billions of operations a second in 32 and in 16 bits.
+    """
+    with figure(3.2) as axis:
+        middle = max(a_byte for a_byte, *_ in layers.values()) ** 0.5
+        for (name, (a_byte, *speeds)), color in zip(layers.items(), (BLUE, ORANGE, GREEN, RED)):
+            axis.plot([a_byte, a_byte], speeds, color=color, lw=1.5, zorder=1)
+            for speed, fill in zip(speeds, ("white", color)):
+                axis.plot(a_byte, speed, "o", mec=color, mfc=fill, ms=6)
+            where = {"xytext": (-9 if a_byte > middle else 9, 0), "textcoords": "offset points", "va": "center"}
+            text = f"{name}\n{speeds[1] / speeds[0]:.1f} times as fast in 16 bits"
+            axis.annotate(text, (a_byte, speeds[0]), **where, ha="right" if a_byte > middle else "left", fontsize=8)
+        axis.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="billion operations a second")
+        axis.margins(0.1)

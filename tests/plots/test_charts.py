@@ -93,6 +93,9 @@ def test_scores_have_a_dot_for_each_run_and_stand_from_the_top_down(drawn):
         [0.8, 0.9],
         [pytest.approx(0.85)],
     ]
+    assert [text.get_text() for text in axis.texts] == ["0.9100 ± 0.0100", "0.8500 ± 0.0707"]
+    (axis,) = drawn(plots.plot_scores, {"mine": [91.0]}, "accuracy, %").axes
+    assert [text.get_text() for text in axis.texts] == ["91.00"]
 
 
 def test_differences_have_an_interval_and_a_dot_for_each_seed(drawn):
@@ -107,8 +110,8 @@ def test_differences_have_an_interval_and_a_dot_for_each_seed(drawn):
     assert list(zero.get_xdata()) == [0, 0] and seeds.get_xdata() == pytest.approx([1, 1, 0.99])
     assert interval.get_xdata() == pytest.approx([100 * rows["better"].low, 100 * rows["better"].high])
     assert mean.get_color() == BLUE and {line.get_color() for line in unclear} == {GREY}
-    (far,) = [text.get_text() for text in axis.texts]
-    assert far.startswith("-39.5  (")
+    arrow, *means = axis.texts
+    assert arrow.arrow_patch and [text.get_text() for text in means] == ["+1.00", "+0.00", "−39.50"]
 
 
 def test_curves_by_rate_go_through_the_means(drawn):
@@ -133,6 +136,7 @@ def test_costs_have_a_panel_each_and_a_line_for_each_design(drawn):
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([10, 40], pytest.approx([0.92, 0.95]))
     assert ranges[0].get_segments()[0][:, 1] == pytest.approx([0.91, 0.93])
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
+    assert len(drawn(plots.plot_costs, designs, {"parameters": costs["parameters"]}).axes) == 1
 
 
 def test_a_confusion_shows_the_share_of_each_class_that_was_taken_for_another(drawn):
@@ -163,11 +167,24 @@ def test_speeds_have_a_row_for_each_name_and_a_mark_for_each_way(drawn):
     assert [text.get_text() for text in figure.legends[0].texts] == ["slow", "fast"] and axis.get_xscale() == "log"
     (axis,) = drawn(plots.plot_speeds, {"mine": {"here": 5.0}}).axes
     assert axis.get_xscale() == "linear" and axis.get_xlim()[0] == 0
+    assert axis.patches[0].get_width() == 5 and axis.texts[0].get_text() == "5"
     figure = drawn(plots.plot_speeds, {"a": {"x": 1.0, "y": 0.02, "z": 3.0}, "b": {"z": 4.0, "w": 5.0}})
     (axis,) = figure.axes
     assert [text.get_text() for text in figure.legends[0].texts] == ["x", "y", "z", "w"]
     marks = {line.get_marker() for line in axis.lines if len(line.get_xdata()) == 1}
     assert len(marks) == 4 and "0.01" in [label.get_text() for label in axis.get_xticklabels()]
+
+
+def test_a_roofline_has_a_ring_and_a_dot_for_each_layer(drawn):
+    layers = {"conv": (100.0, 50.0, 100.0), "norm": (0.2, 1.0, 0.5)}
+    (axis,) = drawn(plots.plot_roofline, layers).axes
+    marks = {(*line.get_xdata(), *line.get_ydata()): line.get_mfc() for line in axis.lines if line.get_marker() == "o"}
+    assert [mark for mark, fill in marks.items() if fill == "white"] == [(100, 50), (0.2, 1)] and len(marks) == 4
+    left, right = axis.texts
+    assert left.get_text() == "conv\n2.0 times as fast in 16 bits" and (left.get_ha(), right.get_ha()) == (
+        "right",
+        "left",
+    )
 
 
 def test_the_label_of_named_rows_is_inside(drawn):

@@ -127,7 +127,7 @@ def test_memory_is_drawn_in_megabytes(drawn):
 def test_every_link_of_a_dense_block_has_its_number(drawn):
     values = torch.tensor([[0.5, 9.0], [0.25, -0.125]])
     left, right = drawn(plots.plot_links, {"one": values, "other": values}).axes
-    assert [text.get_text() for text in left.texts] == ["0.500", "0.250", "-0.125"]
+    assert [text.get_text() for text in left.texts] == ["0.500", "0.250", "−0.125"]
     assert (left.get_title(), right.get_title()) == ("one", "other")
 
 
