@@ -7,6 +7,7 @@ with their range, and writes d2lnets/training/benchmark.json, which the book sho
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -30,7 +31,7 @@ from d2lnets.files import expanded
 from d2lnets.training.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.training.loop import pick_device
 from d2lnets.training.recipe import BOOK, Recipe
-from d2lnets.training.runs import load_all, machine, versions
+from d2lnets.training.runs import load_all, load_experiment, machine, versions
 
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 
@@ -273,7 +274,8 @@ def where_d2l_looks(data, folder):
 
 def chosen_runs():
     """The recorded runs whose recipe kept a validation split: no choice was made by their test accuracy."""
-    return [run for run in load_all() if not run.recipe["score_test"] and run.test]
+    runs = [load_all(), *load_experiment("recipe", "budgets").values()]
+    return [run for each in runs for run in each if not run.recipe["score_test"] and run.test]
 
 
 def time_to_accuracy(results):
@@ -342,7 +344,11 @@ def bars(results):
         what += "" if row["d2l_reached"] else " (more than)"
         return [what, row["d2l_cpu_seconds"] / row["d2lnets_cpu_seconds"], "at least"]
 
-    best = max(chosen_runs(), key=lambda run: run.epochs[-1]["validation_accuracy"]).test["accuracy"]
+    def lead(group):
+        peers = [row["images_per_second"] for name, row in group.items() if not name.startswith("d2lnets")]
+        return group["d2lnets"]["images_per_second"] / max(peers) if peers else math.inf
+
+    stepped = [title for title in results if title.endswith(("96×96", "28×28")) and "delivery" not in title]
     rows = [
         [*effort("90%"), 100],
         [*effort("92%"), 80],
@@ -355,7 +361,8 @@ def bars(results):
             "at least",
             1.8,
         ],
-        ["test accuracy of the run that is best on validation", best, "at least", 0.94],
+        ["the least lead of a step in any group", min(lead(results[title]) for title in stepped), "at least", 1.0],
+        ["CPU-seconds to 94 %, mean of the seeds", results["accuracy"]["94%"]["d2lnets_cpu_seconds"], "at most", 600],
         ["peak of a checkpointed step, source's DenseNet", memory("the source's DenseNet"), "at most", 0.66],
         ["peak of a checkpointed step, DenseNet-121", memory("DenseNet-121"), "at most", 0.35],
     ]
