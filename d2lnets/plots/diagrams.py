@@ -134,7 +134,7 @@ def draw_inception() -> None:
             share = 8.8 * width / total
             middle = left + share / 2
             _arrow(axis, [(x, heights[-1] - 0.43), (x, 1.2), (middle, 1.2), (middle, 0.6)], color)
-            _box(axis, middle, 0.3, str(width), color, share - 0.04, height=0.55)
+            _box(axis, middle, 0.3, "", color, share - 0.04, height=0.55)
             left += share
         axis.text(3.6, -0.35, "join on channels", va="center", fontsize=8)
         _arrow(axis, [(3.4, 0.02), (3.4, -0.75)])
