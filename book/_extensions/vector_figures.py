@@ -19,7 +19,7 @@ COLORS = {light: f"var(--{name})" for name, light in re.findall(r"--(\w+): (#\w+
     "white": "var(--paper)",
     "#b0b0b0": "var(--grid)",
 }
-COLOR = re.compile(rf"(fill|stroke): ({'|'.join(COLORS)})\b")
+COLOR = re.compile(rf"((?:fill|stroke)(?:: |=\"))({'|'.join(COLORS)})\b")
 HATCHED = re.compile(r'(<pattern\b[^>]*>\s*<rect [^>]*)fill="(#\w+)"')  # as opaque as its lines, it would hide them
 FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 FONT = re.compile(r"(font: [^'\"]*?)'[^;\"]*")
@@ -41,7 +41,7 @@ def inline(svg, number, image):
     svg = re.sub(r'((?:href=")#|url\(#)', rf"\1f{number}-", svg)
     svg = HATCHED.sub(r'\1style="fill: \2; fill-opacity: 0.4"', svg)
     svg = svg.replace("fill: #ffffff", "fill: none", 1)  # the ground: what casts a shadow at an edge is behind it
-    svg = COLOR.sub(lambda found: f"{found[1]}: {COLORS[found[2]]}", svg)
+    svg = COLOR.sub(lambda found: found[1] + COLORS[found[2]], svg)
     svg = FONT.sub(r"\1var(--pst-font-family-base)", FAMILY.sub("", svg))
     head, body = re.match(r"<svg ([^>]*)>(.*)</svg>", svg, re.DOTALL).groups()
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups()
@@ -61,7 +61,7 @@ def inline(svg, number, image):
 
 def beside(points):
     """The width of a panel on a phone, in pixels: two that are narrow stand side by side."""
-    return round(min(1.35 * points, 172) if points < 135 else 1.6 * points)
+    return round(min(1.35 * points, 167) if points < 150 else 1.6 * points)
 
 
 def inline_all(app, pagename, templatename, context, doctree):

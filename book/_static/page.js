@@ -1,5 +1,5 @@
 // @ts-check
-/** On paper every fold is open, and the ground is white; afterwards all is as it was. */
+/** On paper every fold is open, and the ground is white; afterwards all is as it was. Signs stay with their formulas. */
 
 /** @type {HTMLDetailsElement[]} */
 let opened = [];
@@ -17,5 +17,18 @@ addEventListener("afterprint", () => {
   opened = [];
   document.documentElement.dataset.theme = theme;
 });
+
+// A sign behind a formula stays on the formula's line.
+for (const formula of document.querySelectorAll("article span.math")) {
+  const next = formula.nextSibling;
+  if (!(next instanceof Text)) continue;
+  const sign = /^[.,;:?!)\]]+/.exec(next.data)?.[0];
+  if (!sign) continue;
+  const together = document.createElement("span");
+  together.style.whiteSpace = "nowrap";
+  formula.before(together);
+  together.append(formula, sign);
+  next.data = next.data.slice(sign.length);
+}
 
 export {};

@@ -4,6 +4,7 @@ import itertools
 import math
 
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
+from matplotlib.transforms import ScaledTranslation
 
 from d2lnets.plots.style import BLUE, GREEN, GREY, ORANGE, PATHS, RED, WIDTH, figure
 from d2lnets.tracing import Trace, show_shape
@@ -56,16 +57,16 @@ def draw_bottleneck() -> None:
     """
 
     def branch(*convolutions):
-        layers = [layer for conv in convolutions for layer in (conv, "batch norm", "ReLU")]
-        return layers[:-1]  # the last ReLU comes after the sum
+        layers = [layer for conv in convolutions for layer in (conv, "batch norm\nReLU")]
+        return [*layers[:-1], "batch norm"]  # the last ReLU comes after the sum
 
     wide, narrow = "3×3 conv\n256 → 256", "3×3 conv\n64 → 64"
     identity = branch("1×1 conv\n256 → 64", narrow, "1×1 conv\n64 → 256")
     changing = branch("1×1, stride 2\n256 → 128", "3×3 conv\n128 → 128", "1×1 conv\n128 → 512")
-    with figure(5.6, columns=3) as axes:
-        _draw_block(axes[0], "two 3×3", branch(wide, wide), slots=8)
-        _draw_block(axes[1], "identity block", identity, narrow=range(1, 6))
-        _draw_block(axes[2], "convolutional block", changing, ["1×1 conv\nstride 2", "batch norm"], range(1, 6))
+    with figure(4.7, columns=3) as axes:
+        _draw_block(axes[0], "two 3×3", branch(wide, wide), slots=6)
+        _draw_block(axes[1], "identity block", identity, narrow=range(1, 4))
+        _draw_block(axes[2], "convolutional block", changing, ["1×1 conv\nstride 2", "batch norm"], range(1, 4))
 
 
 def draw_later_blocks() -> None:
@@ -147,15 +148,16 @@ def _draw_block(axis, title, layers, shortcut=(), narrow=(), slots=None, relu=Tr
         slots: how many layers there is room for, if more than are drawn.
         relu: whether the sum is clipped.
     """
-    top = 2.5 + 1.1 * ((slots or len(layers)) - 1)  # of the first layer, if all slots are taken
     heights = [2.5 + 1.1 * i for i in reversed(range(len(layers)))]
-    axis.set(xlim=(-1.05, 2.75), ylim=(-0.9, top + 1.5))
+    top = heights[0]
+    spare = 1.1 * ((slots or len(layers)) - len(layers))  # stays empty below
+    axis.set(xlim=(-1.05, 2.75), ylim=(-0.9 - spare, top + 1.5))
     axis.set_title(title, x=1.05 / 3.8)  # above the branch
     axis.axis("off")
     for i, (layer, y) in enumerate(zip(layers, heights)):
         color = BLUE if "×" in layer else GREY
         _box(axis, 0, y, layer, color, width=1.6 if i in narrow else 1.9)
-    _arrow(axis, [(0, top + 1.4), (0, heights[0] + 0.4)])
+    _arrow(axis, [(0, top + 1.4), (0, top + 0.4)])
     for above, below in itertools.pairwise(heights):
         _arrow(axis, [(0, above - 0.4), (0, below + 0.4)])
     _arrow(axis, [(0, 2.1), (0, 1.55)])
@@ -180,7 +182,16 @@ def _box(axis, x, y, text, color, width=1.9, height=0.75):
         corner = (x - width / 2, y - height / 2)
         style = "round,pad=0,rounding_size=0.12"
         axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=fill, ec=color, zorder=3))
-    axis.text(x, y, text, ha="center", va="center", fontsize=8, zorder=4)
+    _lines(axis, x, y, text)
+
+
+def _lines(axis, x, y, text):
+    """Text around a place, each line in its middle: several in one would be set apart by the widths of another font."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        rise = 9.6 * ((len(lines) - 1) / 2 - i) / 72  # inches
+        place = axis.transData + ScaledTranslation(0, rise, axis.figure.dpi_scale_trans)
+        axis.text(x, y, line, transform=place, ha="center", va="center", fontsize=8, zorder=4)
 
 
 def _arrow(axis, points, color="black"):
@@ -261,7 +272,7 @@ class _Box:
         side = [front[1], back[1], back[2], front[2]]
         for face, alpha in ((front, "55"), (top, "33"), (side, "88")):
             axis.add_patch(Polygon(face, closed=True, fc=self.color + alpha, ec=self.color, lw=0.8))
-        axis.text(left + self.slot / 2, -1, self.label, ha="center", va="top", fontsize=8)
+        _lines(axis, left + self.slot / 2, -3.5, self.label)
 
 
 def draw_function_classes() -> None:

@@ -22,14 +22,15 @@ def show_images(
     taken_for: Sequence[int] | torch.Tensor | None = None,
     classes: Sequence[str] = CLASSES,
 ) -> None:
-    """The first `count` images of a `Split` with the names of their classes, five in a row.
+    """The first `count` images of a `Split` with the names of their classes, up to five in a row.
 
     Args:
         taken_for: for each image another class to name, the one that a network gave it.
         classes: their names.
     """
-    rows = math.ceil(count / 5)
-    with figure((1.1 if taken_for is None else 1.3) * rows, 5, rows, NARROW, squeeze=False) as axes:
+    rows, columns = math.ceil(count / 5), min(count, 5)
+    height = (1.1 if taken_for is None else 1.3) * rows
+    with figure(height, columns, rows, NARROW * columns / 5, squeeze=False) as axes:
         for axis in axes.flat:
             axis.axis("off")
         for i, (axis, image, label) in enumerate(zip(axes.flat, split.images[:count], split.labels)):
@@ -234,15 +235,15 @@ def plot_function_classes(
     """
     styles = (("o-", BLUE), ("s--", RED))
     with figure(2.9, columns=2) as (left, right):
-        left.plot(x, target, color=GREY, lw=4, alpha=0.45, label="$f^*$")
+        left.plot(x, target, color=GREY, lw=4, alpha=0.45, label="f*")
         for (family, values), (style, color) in zip(fits.items(), styles):
             left.plot(x, values, style[1:], color=color, label=family)
-        left.set(xlabel="x", ylabel="f(x)", title="best function of $F_3$")
+        left.set(xlabel="x", ylabel="f(x)", title="best function of F₃")
         left.legend(fontsize=8, loc="upper center")
         for (family, apart), (style, color) in zip(distances.items(), styles):
             right.plot(range(1, len(apart) + 1), apart, style, color=color, ms=5, label=family)
             right.set_xticks(range(1, len(apart) + 1), [f"$F_{k}$" for k in range(1, len(apart) + 1)])
-        right.set(xlabel="function class", ylabel="distance to $f^*$", title="distance", ylim=(0, None))
+        right.set(xlabel="function class", ylabel="distance to f*", title="distance", ylim=(0, None))
         right.legend(fontsize=8)
 
 
@@ -272,12 +273,13 @@ def show_windows(image: torch.Tensor, windows: Mapping[str, torch.Tensor]) -> No
         windows: for each title, a tensor (H, W) of how much each pixel matters, 0 for not at all.
     """
     around = sum(windows.values(), torch.zeros(())).nonzero()
-    (top, left), (bottom, right) = (around.amin(0) - 5.5).tolist(), (around.amax(0) + 5.5).tolist()
+    edges = torch.tensor(image.shape) - 0.5
+    (top, left), (bottom, right) = (around.amin(0) - 5.5).clamp(min=-0.5), (around.amax(0) + 5.5).minimum(edges)
     with figure(WIDTH / len(windows) + 0.25, columns=len(windows)) as axes:
         for axis, (title, weights), color in zip(axes, windows.items(), PATHS):
             axis.imshow(image.numpy(), cmap="gray_r", alpha=0.55)
             for row, column in weights.nonzero().tolist():
-                fill = (*to_rgb(color), 0.25 + 0.75 * (weights[row, column] / weights.max()).item())
+                fill = (*to_rgb(color), 0.2 + 0.6 * (weights[row, column] / weights.max()).item())
                 axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=fill, ec=color, lw=0.7))
             axis.set_title(title, fontsize=8)
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
@@ -342,13 +344,13 @@ def plot_slices(steps: Sequence[float], slices: Mapping[str, torch.Tensor]) -> N
         slices: for each network, (directions, steps).
     """
     styles = looks(slices)
-    with figure(2.9, columns=len(slices), sharey=True) as axes:
+    with figure(3.1, columns=len(slices), sharey=True) as axes:
         for axis, (name, lines) in zip(axes, slices.items()):
             axis.plot(steps, lines.T, color=styles[name].color, lw=1.2, alpha=0.85)
-            axis.axhline(math.log(10), color=GREY, lw=1, ls=":")
-            axis.text(steps[-1], math.log(10), "a guess", va="bottom", ha="right", fontsize=8, color=GREY)
+            axis.axhline(math.log(10), color=GREY, lw=1, ls=":", label="a guess")
             axis.set(title=name, xlabel="step, in norms of a kernel", ylabel="loss, nats", ylim=(0, None))
             axis.tick_params(labelleft=True)
+        axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
 
 
 def plot_removals(panels: Mapping[str, tuple[float, Mapping[str, Mapping[str, float]]]]) -> None:

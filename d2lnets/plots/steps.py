@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter
 
 from d2lnets.plots.style import BLUE, FAMILIES, GREEN, GREY, ORANGE, RED, figure, looks
 from d2lnets.training.bench import Span
@@ -45,6 +46,7 @@ def plot_gaps(gaps: Sequence[float], label: str = "gap between the losses, nats"
         axis.plot(range(1, len(gaps) + 1), gaps, "o-", color=BLUE, ms=4)
         axis.set(yscale="log", xlabel="step", ylabel=label)
         axis.locator_params("x", integer=True)
+        axis.yaxis.set_major_formatter(lambda gap, _: f"{gap:.9f}".rstrip("0"))  # small exponents are not for phones
 
 
 def plot_operation_times(sizes: Sequence[int], microseconds: Sequence[float]) -> None:
@@ -55,6 +57,8 @@ def plot_operation_times(sizes: Sequence[int], microseconds: Sequence[float]) ->
         axis.text(1, 0.8 * microseconds[0], " the launch", transform=axis.get_yaxis_transform(), va="top", ha="right")
         axis.set(xscale="log", yscale="log", xlabel="numbers in the tensor", ylabel="time, µs")
         axis.set_ylim(min(microseconds) / 3, None)
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k
+        axis.yaxis.set_major_formatter("{x:,g}")
 
 
 KINDS = {"convolution": ("conv", BLUE), "pooling": ("pool", ORANGE), "batch norm": ("norm", GREEN)}

@@ -141,7 +141,8 @@ def _seen(axis: Axes) -> BboxBase | None:
     whole = axis.get_tightbbox()
     if axis.axison or whole is None:
         return whole
-    artists: list[Artist] = [*axis.patches, *axis.lines, *axis.texts, *([axis.title] if axis.get_title() else [])]
+    artists: list[Artist] = [*axis.patches, *axis.lines, *axis.texts, *axis.images]
+    artists += [axis.title] if axis.get_title() else []
     boxes = [box for artist in artists if (box := artist.get_tightbbox()) and math.isfinite(box.height)]
     drawn = Bbox.union(boxes)  # an annotation without text may have none
     return Bbox.from_extents(whole.x0, drawn.y0, whole.x1, drawn.y1)
