@@ -304,7 +304,7 @@ def plot_overlap(wrong: Mapping[str, torch.Tensor]) -> None:
 def _matrix(shares, names, rows, columns):
     """Squares with numbers, as blue as they are large; the diagonal says nothing."""
     count = len(names)
-    with figure(NARROW + 0.3) as axis:
+    with figure(NARROW - 0.1) as axis:
         most = shares.fill_diagonal_(0).max().item()
         for row, column in itertools.product(range(count), repeat=2):
             share = shares[row, column].item()

@@ -15,6 +15,10 @@ from d2lnets.plots.style import BLUE, GREEN, GREY, NARROW, ORANGE, PATHS, RED, W
 from d2lnets.tracing import Trace, show_shape
 from d2lnets.training.loop import eval_mode
 
+SIGNED = LinearSegmentedColormap.from_list(  # orange below zero, blue above, each clearer the nearer to zero
+    "signed", [(0, to_rgba(ORANGE)), (0.5, to_rgba(ORANGE, 0)), (0.5, to_rgba(BLUE, 0)), (1, to_rgba(BLUE))]
+)
+
 
 def show_images(
     split: Split,
@@ -149,11 +153,10 @@ def show_feature_maps(net: nn.Module, image: torch.Tensor, channels: int = 8) ->
             x = stage(x)
             if x.dim() == 4:
                 rows.append((name, x[0]))
-    colors = LinearSegmentedColormap.from_list("signed", [to_rgba(ORANGE), to_rgba("white", 0), to_rgba(BLUE)])
     with figure(0.75 * len(rows), channels, len(rows), NARROW, squeeze=False) as axes:
         for (name, maps), cells in zip(rows, axes):
             most = [each.abs().max().clamp(min=1e-6) for each in maps.cpu()]
-            _row_of_maps(cells, f"{name}, {show_shape(maps.shape)}", maps.cpu(), colors, [(-m, m) for m in most], GREY)
+            _row_of_maps(cells, f"{name}, {show_shape(maps.shape)}", maps.cpu(), SIGNED, [(-m, m) for m in most], GREY)
 
 
 def _row_of_maps(axes, title, maps, colors, ranges, color):
@@ -195,7 +198,6 @@ def show_answers(split: Split, maps: torch.Tensor) -> None:
         split: the images, with their classes.
         maps: (N, classes, height, width), as `d2lnets.probes.class_maps` gives them.
     """
-    colors = LinearSegmentedColormap.from_list("signed", [to_rgba(ORANGE), to_rgba(ORANGE, 0), to_rgba(BLUE)])
     chances = maps.mean((2, 3)).softmax(1)
     most = float(maps.abs().max())
     with figure(1.35 * len(maps), 3, len(maps), NARROW, squeeze=False) as axes:
@@ -207,9 +209,10 @@ def show_answers(split: Split, maps: torch.Tensor) -> None:
                 axis.set(xticks=[], yticks=[])
                 axis.set_title(title, fontsize=8)
                 axis.grid(False)
+                axis.spines[:].set(visible=True, color=GREY, lw=0.5)
             seen = each[top.indices[0]].cpu().numpy()
             over.imshow(
-                seen, cmap=colors, vmin=-most, vmax=most, alpha=0.7, extent=(-0.5, side - 0.5, side - 0.5, -0.5)
+                seen, cmap=SIGNED, vmin=-most, vmax=most, alpha=0.7, extent=(-0.5, side - 0.5, side - 0.5, -0.5)
             )
             names = [CLASSES[index] for index in top.indices]
             fills = [GREEN if index == label else GREY for index in top.indices]

@@ -78,8 +78,8 @@ class Curves:
                     *zip(*self.scores[name] or [(1, float("nan"))]), "s", color=color, mec="black", mew=0.5, ms=6
                 )
             left.axhline(torch.tensor(10.0).log().item(), color=GREY, lw=1, ls=":")
-            place = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "bottom"}  # above what was recorded
-            left.text(1, 2.33, "a guess", **place, fontsize=8, color=GREY)
+            place = {"transform": left.get_yaxis_transform(), "ha": "center", "va": "bottom"}  # between now and then
+            left.text(0.55, 2.33, "a guess", **place, fontsize=8, color=GREY)
             for axis in (left, right):
                 axis.set(xscale="log", xlabel="images seen")
                 axis.margins(x=0.06)
