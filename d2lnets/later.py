@@ -3,7 +3,7 @@
 Read from top to bottom: the parts, the blocks, the network. A block keeps the shape of what it gets; all convolutions
 are without biases where batch norm follows.
 
-References: He et al. 2016 (b); Xie et al. 2017; Hu, Shen, Sun 2018; Sandler et al. 2018; Liu et al. 2022.
+References: He et al. 2016b; Xie et al. 2017; Hu, Shen, Sun 2018; Sandler et al. 2018; Liu et al. 2022.
 """
 
 from collections import OrderedDict
@@ -78,7 +78,7 @@ def norm_relu(channels: int) -> tuple[nn.Module, nn.Module]:
 def bottleneck(
     channels: int, width: int | None = None, groups: int = 1, relu: bool = True
 ) -> Add:  # fmt: skip
-    """1x1, 3x3, 1x1 (He et al. 2016, Fig. 5), by default a quarter as wide."""
+    """1x1, 3x3, 1x1 (He et al. 2016a, Fig. 5), by default a quarter as wide."""
     width = width or channels // 4
     return Add(
         conv(channels, width), *norm_relu(width),

@@ -17,7 +17,7 @@ from d2lnets.arguments import require_positive
 
 
 class Residual(nn.Module):
-    """Learn what to add to the input, y = relu(shortcut(x) + F(x)) (He et al. 2016, Sec. 3.2).
+    """Learn what to add to the input, y = relu(shortcut(x) + F(x)) (He et al. 2016a, Sec. 3.2).
 
     F is two 3x3 convolutions with batch norm. The shortcut is x itself or, where F changes the
     shape, a 1x1 convolution of x with the same stride.
@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 def resnet_block(in_channels: int, out_channels: int, num_residuals: int, first_block: bool = False) -> nn.Sequential:
-    """One stage: `num_residuals` residual blocks in a row (He et al. 2016, Table 1).
+    """One stage: `num_residuals` residual blocks in a row (He et al. 2016a, Table 1).
 
     The first block halves height and width, unless the stage is the network's first
     (``first_block=True``), which the stem's max-pool has already halved for. The others keep the shape.
@@ -77,7 +77,7 @@ def resnet_block(in_channels: int, out_channels: int, num_residuals: int, first_
 
 
 def stem(in_channels: int, out_channels: int = 64) -> nn.Sequential:
-    """Convolution 7x7 and max-pool 3x3, both with stride 2 (He et al. 2016, Table 1, first rows).
+    """Convolution 7x7 and max-pool 3x3, both with stride 2 (He et al. 2016a, Table 1, first rows).
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / 4), ceil(W / 4)).
     """
@@ -91,7 +91,7 @@ def stem(in_channels: int, out_channels: int = 64) -> nn.Sequential:
 
 
 def small_stem(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Convolution 3x3 that keeps the size, for images of 28x28 or 32x32 (He et al. 2016, Sec. 4.2).
+    """Convolution 3x3 that keeps the size, for images of 28x28 or 32x32 (He et al. 2016a, Sec. 4.2).
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     """
@@ -100,7 +100,7 @@ def small_stem(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def head(in_channels: int, num_classes: int) -> nn.Sequential:
-    """Mean over height and width, then a linear layer (He et al. 2016, Table 1, last row).
+    """Mean over height and width, then a linear layer (He et al. 2016a, Table 1, last row).
 
     Shapes: (N, in_channels, H, W) -> (N, num_classes), the logits.
     """
@@ -117,7 +117,7 @@ class Stage(NamedTuple):
     stride: int
 
 
-RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
+RESNET18_STAGES = (  # He et al. 2016a, Table 1, column "18-layer"
     #     name      depth width stride
     Stage("conv2_x", 2,    64,  1),
     Stage("conv3_x", 2,   128,  2),
@@ -127,7 +127,7 @@ RESNET18_STAGES = (  # He et al. 2016, Table 1, column "18-layer"
 
 
 def resnet18(in_channels: int = 1, num_classes: int = 10, small: bool = False, width: float = 1 / 4) -> nn.Sequential:
-    """ResNet-18 (He et al. 2016, Table 1): a stem, four stages of two residual blocks, a linear head.
+    """ResNet-18 (He et al. 2016a, Table 1): a stem, four stages of two residual blocks, a linear head.
 
     11,178,378 parameters with 1 input channel and 10 classes. Any height and width will do, since the
     head averages over them; in training mode a 1x1 map needs a batch of at least two.
@@ -149,7 +149,7 @@ def resnet18(in_channels: int = 1, num_classes: int = 10, small: bool = False, w
 
 
 class Bottleneck(nn.Module):
-    """A residual block whose kernel_size convolution works on few channels (He et al. 2016, Fig. 5, right).
+    """A residual block whose kernel_size convolution works on few channels (He et al. 2016a, Fig. 5, right).
 
     The branch is 1x1 to ``filters[0]``, kernel_size to ``filters[1]``, 1x1 to ``filters[2]`` channels, each
     followed by batch norm.
@@ -221,7 +221,7 @@ def convolutional_block(
     return Bottleneck(in_channels, filters, kernel_size, stride, v1_5)
 
 
-RESNET50_STAGES = (  # He et al. 2016, Table 1, column "50-layer"; the blocks' output is 4 times the width
+RESNET50_STAGES = (  # He et al. 2016a, Table 1, column "50-layer"; the blocks' output is 4 times the width
     #     name      depth width stride
     Stage("conv2_x", 3,    64,  1),
     Stage("conv3_x", 4,   128,  2),
@@ -233,7 +233,7 @@ RESNET50_STAGES = (  # He et al. 2016, Table 1, column "50-layer"; the blocks' o
 def resnet50(
     in_channels: int = 3, num_classes: int = 6, v1_5: bool = False, small: bool = False, width: float = 1 / 4
 ) -> nn.Sequential:
-    """ResNet-50 (He et al. 2016, Table 1), as the book's source has it: for 64x64 colour images, 6 classes.
+    """ResNet-50 (He et al. 2016a, Table 1), as the book's source has it: for 64x64 colour images, 6 classes.
 
     23,546,886 trainable parameters, 23,600,006 with batch norm's running statistics. By default the
     stride is on the first 1x1 convolution of a block, as published; see `Bottleneck` for `v1_5`.
@@ -267,7 +267,7 @@ def resnet50(
 
 
 class CifarBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut without parameters (He et al. 2016, Sec. 4.2, option A).
+    """Two 3x3 convolutions and a shortcut without parameters (He et al. 2016a, Sec. 4.2, option A).
 
     Where the shape changes, the shortcut takes every stride-th pixel and appends channels of zeros.
     With ``residual=False`` there is no shortcut, and the parameters are the same.
@@ -296,7 +296,7 @@ class CifarBlock(nn.Module):
 def cifar_resnet(
     depth: int, width: int = 16, residual: bool = True, in_channels: int = 1, num_classes: int = 10
 ) -> nn.Sequential:
-    """ResNet-20, -32, -44, -56, ... for small images (He et al. 2016, Sec. 4.2).
+    """ResNet-20, -32, -44, -56, ... for small images (He et al. 2016a, Sec. 4.2).
 
     A 3x3 convolution, three stages of n blocks with `width`, 2 * width and 4 * width channels, and a
     linear layer: 6n + 2 layers with weights. With ``residual=False`` this is the plain twin: the same

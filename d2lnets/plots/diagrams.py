@@ -51,7 +51,7 @@ def draw_paths() -> None:
 
 
 def draw_bottleneck() -> None:
-    """Two 3x3 convolutions, the identity block and the convolutional block (He et al. 2016, Fig. 5).
+    """Two 3x3 convolutions, the identity block and the convolutional block (He et al. 2016a, Fig. 5).
 
     Channels are those of conv2_x, and of the first block of conv3_x. Narrow boxes work on few channels.
     """
