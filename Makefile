@@ -50,7 +50,7 @@ runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it
 gpu: $(READY)  ## on a machine with a GPU, in ten minutes: what the pages show of it, the tests that need one, the compared networks
 	start=$$(date +%s); failed=0; \
 		TQDM_DISABLE=1 $(BIN)/python benchmarks/gpu.py \
-			$(if $(TRIAL),--device cpu --part 0.01 --seconds inf --out $(TRIAL)/gpu.jsonl) || failed=1; \
+			$(if $(TRIAL),--device cpu --part 0.01 --seconds inf) $(patsubst %,--out %/gpu.jsonl,$(or $(TRIAL),$(OUT))) || failed=1; \
 		TQDM_DISABLE=1 $(BIN)/python -m pytest $(if $(TRIAL),,-m gpu) tests/training/test_gpu.py || failed=1; \
 		$(BIN)/python tools/record.py networks --seeds 0 1 2 $(addprefix --out ,$(or $(TRIAL),$(OUT))) \
 			$(if $(TRIAL),--device cpu --examples 600,--seconds $$((560 - $$(date +%s) + start))) || failed=1; \

@@ -25,7 +25,7 @@ import d2lnets
 from d2lnets.data import batch_indices, draw_moves, moved, seeded
 from d2lnets.files import expanded
 from d2lnets.networks import build
-from d2lnets.training.bench import MEASURED, peak_of_tensors
+from d2lnets.training.bench import MEASURED, measured_on_gpu, peak_of_tensors
 from d2lnets.training.loop import STEPS_AHEAD, Trainer, evaluate, fit, pick_device
 from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import machine, versions
@@ -304,6 +304,10 @@ def main(arguments=None):
         parser.error("PyTorch finds no GPU here: --device cpu --part 0.01 --out FILE tries the program out")
     if options.out is None and (device.type != "cuda" or options.part < 1 or options.only != works):
         parser.error("what the pages show is measured whole, on a GPU: name an --out")
+    if options.out is None:
+        (there,) = measured_on_gpu("machine")
+        if (here := machine(device)["device"]) != there["device"]:
+            parser.error(f"what the pages say was measured on {there['device']}, and this is {here}: name an --out")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler says in several lines what it does not find
     data = d2lnets.load_fashion_mnist()
     if options.part < 1:

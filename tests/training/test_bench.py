@@ -186,6 +186,18 @@ def test_where_there_is_no_gpu_its_program_says_so(monkeypatch, capsys):
     assert "PyTorch finds no GPU here: --device cpu" in capsys.readouterr().err
 
 
+def test_another_card_than_the_pages_speak_of_is_measured_beside_it(monkeypatch, capsys):
+    import gpu
+
+    before = gpu.MEASURED.read_bytes()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "machine", lambda device: {"device": "NVIDIA T4"})
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "measured on NVIDIA H200, and this is NVIDIA T4: name an --out" in capsys.readouterr().err
+    assert gpu.MEASURED.read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_freed_memory_is_kept():
     """Page faults of steps that allocate and free 64 MB, with and without what `fit` asks of the C library."""
