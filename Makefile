@@ -46,13 +46,15 @@ refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what t
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
 	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets) $(if $(OUT),--out $(OUT))
 
-# TRIAL=folder does the same on a CPU, with a hundredth of the images; another card than the recorded one needs an OUT
+# TRIAL=folder does the same on a CPU, with a hundredth of the images and all the time that it takes; another card than the recorded one needs an OUT
 gpu: $(READY)  ## on a machine with a GPU, in ten minutes: what the pages show of it, the tests that need one, the compared networks
-	start=$$(date +%s) \
-		&& TQDM_DISABLE=1 $(BIN)/python benchmarks/gpu.py $(if $(TRIAL),--device cpu --part 0.01 --out $(TRIAL)/gpu.jsonl) \
-		&& TQDM_DISABLE=1 $(BIN)/python -m pytest $(if $(TRIAL),,-m gpu) tests/training/test_gpu.py \
-		&& $(BIN)/python tools/record.py networks --seeds 0 1 2 --seconds $$((560 - $$(date +%s) + start)) \
-			$(if $(TRIAL),--device cpu --examples 600) $(addprefix --out ,$(or $(TRIAL),$(OUT)))
+	start=$$(date +%s); failed=0; \
+		TQDM_DISABLE=1 $(BIN)/python benchmarks/gpu.py \
+			$(if $(TRIAL),--device cpu --part 0.01 --seconds inf) $(patsubst %,--out %/gpu.jsonl,$(or $(TRIAL),$(OUT))) || failed=1; \
+		TQDM_DISABLE=1 $(BIN)/python -m pytest $(if $(TRIAL),,-m gpu) tests/training/test_gpu.py || failed=1; \
+		$(BIN)/python tools/record.py networks --seeds 0 1 2 $(addprefix --out ,$(or $(TRIAL),$(OUT))) \
+			$(if $(TRIAL),--device cpu --examples 600,--seconds $$((560 - $$(date +%s) + start))) || failed=1; \
+		exit $$failed
 
 bench: $(READY)  ## measure speed and memory beside d2l and torchvision; write what the book shows
 	$(BIN)/python benchmarks/run.py

@@ -21,7 +21,7 @@ from d2lnets.files import expanded
 from d2lnets.later import LATER
 from d2lnets.networks import build
 from d2lnets.training import degradation, runs, transfer
-from d2lnets.training.loop import Trainer, eval_mode, evaluate, pick_device
+from d2lnets.training.loop import DivergedError, Trainer, eval_mode, evaluate, pick_device
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, Run, machine, pack
 
@@ -197,7 +197,11 @@ class Record:
 
 
 def record(planned, experiment, data, device, out, streams, until=None):
-    """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done."""
+    """Train what is not recorded yet, `streams` trainings side by side; add a line to `out` for each that is done.
+
+    Returns:
+        What went wrong, a line for each training that failed; the others go on.
+    """
     there, kinds = set(), {machine(device)["device"]}
     for file in out.parent.glob(f"{out.stem}*.jsonl"):
         for run in Run.load_lines(file):
@@ -210,21 +214,31 @@ def record(planned, experiment, data, device, out, streams, until=None):
         )
     waiting = [job for job in planned if key(*job) not in there]
     recorder = Record(experiment, data, device)
+    failed = []
     bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)
 
     def begin():
         late = until is not None and time.monotonic() > until
-        return recorder.training(*waiting.pop(0)) if waiting and not late else None
+        if not waiting or late:
+            return None
+        job = waiting.pop(0)
+        return job, recorder.training(*job)
 
     if device.type == "cuda":
         torch.cuda.synchronize()
         lanes = [(torch.cuda.stream(torch.cuda.Stream(device)), begin()) for _ in range(streams)]
     else:
         lanes = [(nullcontext(), begin())]
-    while lanes := [(lane, training) for lane, training in lanes if training]:
-        for number, (lane, training) in enumerate(lanes):
-            with lane:
-                run, done = next(training)
+    while lanes := [(lane, at_work) for lane, at_work in lanes if at_work]:
+        for number, (lane, (job, training)) in enumerate(lanes):
+            try:
+                with lane:
+                    run, done = next(training)
+            except (DivergedError, MemoryError, RuntimeError) as error:
+                network, recipe, seed = job
+                failed.append(f"{out}: {network}, {recipe}, seed {seed}: {error}")
+                lanes[number] = lane, begin()
+                continue
             if not done:
                 continue
             with out.open("a", encoding="utf-8") as file:
@@ -232,6 +246,7 @@ def record(planned, experiment, data, device, out, streams, until=None):
             bar.update()
             lanes[number] = lane, begin()
     bar.close()
+    return failed
 
 
 def keep_watched(data):
@@ -271,7 +286,7 @@ def main():
         out = options.out / f"{name}.jsonl"
         try:
             planned = [job for job in jobs(experiment) if not options.seeds or job[2] in options.seeds]
-            record(planned, experiment, data, device, out, options.streams, until)
+            refused += record(planned, experiment, data, device, out, options.streams, until)
         except ValueError as error:
             refused.append(str(error))  # the others go on
     if refused:

@@ -54,9 +54,19 @@ class Graph:
                 self.tables[name].copy_(table)
 
     def step(self, number: int) -> torch.Tensor:
-        """Do step `number` of the epoch, from 0; what `Trainer.learn` returned."""
+        """Do step `number` of the epoch, from 0; what `Trainer.learn` returned.
+
+        Raises:
+            RuntimeError: the step cannot be captured.
+        """
         if self.graph is None and self.warm >= WARM:
-            self._capture()
+            try:
+                self._capture()
+            except RuntimeError as error:  # of the end of the capture, where its middle failed: that is the context
+                raise RuntimeError(
+                    "the step cannot be one CUDA graph, as when the network asks the device for a number "
+                    f"(if x.mean() > 0: ...); train it without graph: {error.__context__ or error}"
+                ) from error
         if number == 0 or self.graph is None:
             self.at.fill_(number)
         if self.graph is None:

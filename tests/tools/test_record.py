@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import record
@@ -10,6 +11,7 @@ import torch
 
 import d2lnets
 from d2lnets.data import SUBSET
+from d2lnets.training.loop import DivergedError
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, Run, pack, unpack
 
@@ -76,6 +78,24 @@ def test_a_trial_takes_a_few_images_of_every_split(tmp_path, monkeypatch):
     assert [len(unpack(run.errors[split])) for split in ("validation", "test")] == [15, 15]
 
 
+def test_a_training_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+    class Recorder:
+        def __init__(self, *_):
+            pass
+
+        def training(self, network, recipe, seed):
+            yield SimpleNamespace(line=lambda: ""), False
+            if seed < 2:
+                raise (DivergedError, MemoryError)[seed]("too high")
+            yield SimpleNamespace(line=lambda: f"{seed}\n"), True
+
+    monkeypatch.setattr(record, "Record", Recorder)
+    jobs, out = [("plain20", BOOK, seed) for seed in range(4)], tmp_path / "networks.jsonl"
+    failed = record.record(jobs, "networks", None, torch.device("cpu"), out, streams=1)
+    assert out.read_text(encoding="utf-8") == "2\n3\n"
+    assert failed == [f"{out}: plain20, book, seed {seed}: too high" for seed in (0, 1)]
+
+
 def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatch):
     recorded = []
 
@@ -84,12 +104,13 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
         if experiment == "recipe":
             raise ValueError("another kind of machine")
         recorded.append(experiment)
+        return ["plain56 diverged"]
 
     monkeypatch.setattr(record, "record", refuse_the_first)
     command = ["record", "recipe", "ladder", "--out", str(tmp_path), "--device", "cpu", "--examples", "64"]
     command += ["--seeds", "1", "3"]
     monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit, match="another kind of machine"):
+    with pytest.raises(SystemExit, match="another kind of machine\nplain56 diverged"):
         record.main()
     assert recorded == ["ladder"]
 

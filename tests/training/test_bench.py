@@ -126,6 +126,14 @@ def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
     gpu.main(["--device", "cpu", "--part", str(130 / 55_000), "--out", "new/gpu.jsonl"])
     lines = {what: measured_on_gpu(what, out) for what in ("training", "speed", "ladder", "d2l", "profile", "left out")}
     assert not measured_on_gpu("failed", out) and measured_on_gpu("end", out)[0]["failed"] == 0
+    eight = [
+        ("muon" in line["recipe"], line["seed"], line["graph"]) for line in lines["training"] if line["epochs"] == 8
+    ]
+    assert eight == [(muon, seed, True) for seed in gpu.SEEDS for muon in (False, True)] + [(False, 0, False)]
+    order = [
+        (line["what"], line.get("epochs")) for line in map(json.loads, out.read_text(encoding="utf-8").splitlines())
+    ]
+    assert ("ladder", None) not in order[order.index(("training", 10)) :]  # which take most of the time
     for seed in gpu.SEEDS:
         ten = {line["network"] for line in lines["training"] if (line["epochs"], line["seed"]) == (10, seed)}
         steps = [line["step"] for line in lines["ladder"] if line["seed"] == seed]
@@ -140,6 +148,11 @@ def test_the_gpu_s_program_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
     assert [row[0] for row in table.rows] == [step for step in gpu.LADDER if "fp16" not in step]
     assert all("±" in row[-1] for row in table.rows if row[0] != "compiled")
     assert "left out" in capsys.readouterr().out
+
+    assert gpu.main(["--device", "cpu", "--part", "0", "--out", str(out), "--only", "profile"]) == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(gpu, "build", lambda name: nn.Linear(1, 1))
+        assert gpu.main(["--device", "cpu", "--part", "0", "--out", str(out), "--only", "profile"]) == 1
 
     notes = gpu.Notes(out, torch.device("cpu"), 0, ["rung"])
     data = d2lnets.load_fashion_mnist().take(130, 50)
@@ -171,6 +184,18 @@ def test_where_there_is_no_gpu_its_program_says_so(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         gpu.main([])
     assert "PyTorch finds no GPU here: --device cpu" in capsys.readouterr().err
+
+
+def test_another_card_than_the_pages_speak_of_is_measured_beside_it(monkeypatch, capsys):
+    import gpu
+
+    before = gpu.MEASURED.read_bytes()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "machine", lambda device: {"device": "NVIDIA T4"})
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "measured on NVIDIA H200, and this is NVIDIA T4: name an --out" in capsys.readouterr().err
+    assert gpu.MEASURED.read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")

@@ -1,6 +1,7 @@
 """The optimisers of a recipe, and what a CUDA graph replays, as far as a CPU can tell."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import d2lnets
 from d2lnets.data import SUBSET
-from d2lnets.training import graph
+from d2lnets.training import graph, needs
 from d2lnets.training.loop import Trainer
 from d2lnets.training.optimizers import Muon, optimizers, orthogonal
 
@@ -101,16 +102,8 @@ def test_the_rate_warms_up_and_decays():
     assert rates(warmup=0.0) == pytest.approx([0.4, 0.35, 0.3, 0.15, 0])
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"shift": 2}, {"average": 0.9}, {"optimizer": "adamw", "lr": 2e-3}, {"decay_all": False}, {"flip": False}],
-    ids=str,
-)
-def test_what_a_graph_would_replay_is_the_loop(changes, data, monkeypatch):
-    """On a CPU nothing is captured; the tables, counters and rates on the device are used all the same."""
-    monkeypatch.setattr(graph, "WARM", 10**9)
-    chosen = recipe(**changes)
-    loop, _ = trained(chosen, data)
+def with_graph(chosen):
+    """What `Trainer` makes on a GPU, on the CPU."""
     torch.manual_seed(0)
     net = d2lnets.fast_resnet((8, 16))
     trainer = Trainer(net, chosen, 0, torch.device("cpu"))
@@ -118,7 +111,57 @@ def test_what_a_graph_would_replay_is_the_loop(changes, data, monkeypatch):
     trainer.model, *trainer.optimizers = trainer.accelerator.prepare(
         nn.Sequential(net), *optimizers(net, chosen, fused=True)
     )
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "first, last, kind",
+    [
+        ("CUDA error: operation not permitted", "CUDA error: a previous error", RuntimeError),
+        ("CUDA out of memory", "CUDA error: a previous error", MemoryError),
+        ("", "CUDA out of memory", MemoryError),
+    ],
+)
+def test_what_cannot_be_captured_is_said_in_words(first, last, kind, data, monkeypatch):
+    """As of `capture_end`, which fails for what failed before it."""
+
+    def capture(self):
+        try:
+            if first:
+                raise RuntimeError(first)
+        finally:
+            raise RuntimeError(last)
+
+    monkeypatch.setattr(graph.Graph, "_capture", capture)
+    words = "without graph: CUDA error: operation" if kind is RuntimeError else "cuda has too little memory"
+    chosen = recipe()
+    with pytest.raises(kind, match=words), needs.enough_memory(chosen, "cuda"):
+        list(with_graph(chosen).training(data))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"shift": 2}, {"average": 0.9}, {"optimizer": "adamw", "lr": 2e-3}, {"decay_all": False}, {"flip": False}],
+    ids=str,
+)
+def test_what_a_graph_would_replay_is_the_loop(changes, data, monkeypatch):
+    """On a CPU nothing is captured; the tables, counters and rates on the device are used all the same."""
+
+    def capture(self):
+        def replay():
+            self.capturing = True
+            self._work()
+            self.capturing = False
+
+        self.graph = SimpleNamespace(replay=replay)
+
+    monkeypatch.setattr(graph.Graph, "_capture", capture)
+    monkeypatch.setattr(graph, "WARM", 1)
+    chosen = recipe(**changes)
+    loop, _ = trained(chosen, data)
+    trainer = with_graph(chosen)
     *_, run = trainer.training(data)
+    assert trainer.graph.graph
     for ours, theirs in zip(run.epochs, loop.epochs, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=2e-3)  # fused kernels round otherwise
         assert ours["train_accuracy"] == pytest.approx(theirs["train_accuracy"], abs=0.01)
