@@ -84,7 +84,7 @@ def optimizers(net: nn.Module, recipe: Recipe, fused: bool = False) -> list[torc
             recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
-            fused=fused or weights[0].is_cpu or None,  # on a CPU the same numbers, sooner
+            fused=fused or None,
         )
         return [sgd]
     kernels = [weight for weight in weights if weight.dim() == 4] if recipe.optimizer == "muon" else []
