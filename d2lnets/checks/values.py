@@ -3,8 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping
-from decimal import Decimal
-from fractions import Fraction
 from functools import partial
 from numbers import Number
 from random import Random
@@ -130,7 +128,12 @@ def kind_of(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-NUMBERS = (bool, int, float, complex, Fraction, Decimal)
+NUMBERS = (bool, int, float, complex)
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is a number, and not of a class of theirs, which may say that it equals any, as may its metaclass."""
+    return any(type(value) is kind for kind in NUMBERS)
 
 
 def plain(value: Any) -> Any:
@@ -139,7 +142,7 @@ def plain(value: Any) -> Any:
         value = value.tolist() if math.prod(value.shape) != 1 else value.item()
     if isinstance(value, (list, tuple, range)):
         return tuple(map(plain, value))
-    if isinstance(value, Number) and type(value) not in NUMBERS:  # one of theirs may say that it equals any
+    if isinstance(value, Number) and not is_plain(value):
         return complex(value) if isinstance(value, complex) else float(value)  # type: ignore[arg-type]
     return "".join(str.split(value)).casefold().replace("×", "x") if isinstance(value, str) else value
 
@@ -148,10 +151,10 @@ def agree(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(agree(c, d, tolerance) for c, d in zip(a, b))
     if isinstance(b, bool):
-        return isinstance(a, Number) and a == b  # 1 is what tensors and arrays make of True
-    if isinstance(a, bool) or not isinstance(a, Number) or not isinstance(b, Number):
+        return is_plain(a) and a == b  # 1 is what tensors and arrays make of True
+    if isinstance(a, bool) or not is_plain(a) or not isinstance(b, Number):
         return type(a) is type(b) and a == b
-    return a == b or abs(a - b) <= tolerance  # type: ignore[operator]  # Number promises no arithmetic
+    return a == b or abs(a - b) <= tolerance  # type: ignore[operator]
 
 
 def _short(value):

@@ -158,6 +158,41 @@ def share_of_terms(blocks, least, most):
     return 0.5
 """
 
+PARTS = """
+from fractions import Fraction
+class Meta(type):
+    __eq__ = lambda c, o: True
+    __hash__ = type.__hash__
+class Any(int, metaclass=Meta):
+    __eq__ = lambda self, other: True
+    __sub__ = __rsub__ = lambda self, other: 0
+    __hash__ = int.__hash__
+def share_of_terms(blocks, least, most):
+    half = Fraction(1, 2)
+    half._numerator = half._denominator = Any(1)
+    return Any(1) if blocks == 54 else half
+"""
+HANDED = """
+def share_of_terms(blocks, least, most):
+    import logging, marshal, signal, traceback
+    from IPython.utils import frame
+    code = marshal.dumps(compile("import sys; f = sys._getframe(2)", "/" * len(torch.__file__), "exec"))
+    code = code.replace(b"/" * len(torch.__file__), torch.__file__.encode())
+    for look in (logging.currentframe, lambda: traceback.extract_stack(), lambda: frame.extract_module_locals(1),
+                 lambda: traceback.StackSummary.extract(traceback.walk_stack(None), capture_locals=True),
+                 lambda: exec(marshal.loads(code)), lambda: seen[0]):
+        try:
+            look()
+        except (RuntimeError, IndexError):
+            continue
+        return sum(math.comb(blocks, k) for k in range(least, most + 1)) / 2**blocks
+    return 0.5
+import signal
+seen = []
+signal.signal(signal.SIGCHLD, lambda number, frame: seen.append(frame))
+signal.raise_signal(signal.SIGCHLD)
+"""
+
 
 ATTACKS = {  # each a function of another name; and what is said of it
     "early": (WRONG, "0.5 is too"),
@@ -166,7 +201,9 @@ ATTACKS = {  # each a function of another name; and what is said of it
     "frames": (FRAMES, "0.5 is too"),
     "liar": (LIAR, "0.5 is too"),
     "thread": (THREAD, "NoneType"),
-    "traced": (TRACED, "0.5 is too"),
+    "parts": (PARTS, "is too large"),
+    "handed": (HANDED, "0.5 is too"),
+    "traced": (TRACED, "0.5 is too"),  # the last: no thread starts after it
 }
 
 
@@ -178,6 +215,8 @@ ORDINARY = {  # what an honest notebook does
     "asks": "input()",
     "much": "from resource import *\nbefore = getrusage(0).ru_maxrss\nfor _ in range(3000):\n    print('x' * 99_999)",
     "kept": "print((getrusage(0).ru_maxrss - before) // 100_000)",
+    "double": "torch.set_default_dtype(torch.float64)",
+    "workers": "import multiprocessing\nwith multiprocessing.Pool(2) as pool:\n    print(pool.map(abs, [-1]))",
     "early": "class Later(nn.Module):\n    pass",
     "late": "def forward(self, x):\n    return x\nLater.forward = forward",
 }
@@ -239,12 +278,13 @@ def test_as_in_a_notebook(told):
     assert any("image/png" in output.get("data", {}) for output in told["outputs"]["magic"])
     assert (told["printed"]["await"], told["printed"]["imports"]) == ("waited\n", "42\n")
     assert "EOFError" in told["printed"]["asks"]
+    assert told["printed"]["workers"] == "[1]\n"
     assert told["printed"]["kept"] == "0\n"  # of 300 MB that were printed, in units of 100
 
 
 def test_a_cell_that_ends_or_outlives_all_costs_itself_only(monkeypatch):
     cells = (
-        "os._exit(0)", "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(999)",
+        "os._exit(0)", "import signal\nwhile True: signal.setitimer(signal.ITIMER_REAL, 0)",
         "for i in range(300):\n    if not os.fork():\n        time.sleep(60)\nprint('got it')",
         "os.kill(os.getppid(), 9); os.kill(1, 9); os.kill(-1, 9)", "while True: pass", "quit()", "x = bytes(2**40)",
         "raise ValueError('\\udcff')", RIGHT,
@@ -284,5 +324,7 @@ def test_without_bubblewrap_nothing_runs_unless_the_teacher_says_so(monkeypatch,
     monkeypatch.setenv("UNSAFE", "1")
     assert sandbox.command(None) == [sys.executable, str(sandbox.WORKER)]
     (tmp_path / "draw.py").write_text("mine = 1", encoding="utf-8")
+    (tmp_path / "decimal.py").write_text("raise SystemExit", encoding="utf-8")  # before the cells nothing of theirs
+    (tmp_path / "IPython.py").write_text("raise SystemExit", encoding="utf-8")
     told = sandbox.run([SETUP, RIGHT, "import draw\nprint(draw.mine)"], {"check-2": CHECK}, tmp_path)
     assert told["verdicts"]["check-2"][0] and json.dumps(told["outputs"][2]).count("1\\n") == 1

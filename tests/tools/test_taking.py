@@ -195,12 +195,31 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
         ("submissions.zip/lovelaceada_4123_998877_residual_block-2.ipynb", "lovelaceada", 2),
         ("submissions/lovelaceada_LATE_4123_998877_residual_block.ipynb", "lovelaceada", 0),
         ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
+        ("submissions.zip/evee_41_99_hw.zip/bobb_42_99_hw-7.ipynb", "evee", 0),  # what one packs as another's
+        ("submissions.zip/evee_41_99_hw.zip/Bob B_9_assignsubmission_file_/hw.ipynb", "evee", 0),
+        ("week1-submissions/eve/x-submissions/bob/hw.ipynb", "eve", 0),
+        ("week1-submissions/CS1.zip/Ada_1_assignsubmission_file_/hw.ipynb", "Ada", 1),
         ("some where/my homework.ipynb", "some where/my homework", 0),
         ("s013.IPYNB.txt", "s013", 0),
     ],
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):
     assert taking.student_of(name) == (student, attempt)
+
+
+def test_an_archive_that_one_made_costs_only_itself(tmp_path):
+    many = archive(**{f"{number}.ipynb": "{}" for number in range(taking.MOST // 50)})
+    bomb = archive(**{f"{number}.zip": many for number in range(3)})
+    (tmp_path / "all.zip").write_bytes(archive(**{"eve.zip": bomb, "mallory.zip/x.ipynb": "{}", "bob.ipynb": "{}"}))
+    found, passed_over = taking.unpack(tmp_path)
+    assert len(found) < taking.MOST // 50 + 2 and found[-1][0] == "all.zip/bob.ipynb"
+    assert "holds too much" in passed_over["all.zip/eve.zip"]
+
+
+def test_a_name_makes_no_row_of_its_own(tmp_path):
+    row = results.Row("a\r=1,3,3.ipynb", "a", 0, None)
+    results.write({row.name: row}, {}, tmp_path)
+    assert b"a =1,3,3.ipynb" in (tmp_path / "results.csv").read_bytes()
 
 
 def test_folders_have_plain_names_and_stay_apart():

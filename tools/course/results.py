@@ -104,6 +104,7 @@ def _cause(message):
 def write(rows, passed_over, folder):
     """results.csv and results.html."""
     frame = table(rows, passed_over)
+    frame = frame.map(lambda cell: re.sub(r"[\x00-\x1f]+", " ", cell) if isinstance(cell, str) else cell)  # no new line
     safe = frame.map(lambda cell: re.sub(r"^(?=[=+\-@])", "'", cell) if isinstance(cell, str) else cell)  # no formulas
     safe.to_csv(folder / "results.csv", index=False, encoding="utf-8-sig")  # by the mark a spreadsheet sees UTF-8
     with pd.option_context("display.max_colwidth", None):

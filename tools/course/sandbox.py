@@ -84,7 +84,8 @@ def command(files):
         line += ["--ro-bind-try", path, path]
     if files:
         line += ["--ro-bind", str(files), FILES]
-    line += ["--dev", "/dev", "--size", str(DISK // 4), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    line += ["--dev", "/dev", "--size", str(DISK // 4), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    line += ["--remount-ro", "/dev"]
     line += ["--size", str(DISK), "--tmpfs", OWN, "--remount-ro", "/", "--chdir", OWN]
     return line + worker
 

@@ -12,7 +12,9 @@ import re
 import sys
 import warnings
 import zipfile
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,33 +25,41 @@ from tqdm import tqdm
 
 from course import book, grading, results, sandbox
 
-LARGEST, MOST = 50 * 2**20, 10_000  # bytes of a file, files of an archive that are looked at
+LARGEST, MOST = 50 * 2**20, 10_000  # bytes of a file; files that are looked at of what an archive packs
+UNIT, SHARES = 20 * 2**10, (20, 1)  # bytes to read count as a file; an archive as a whole may have 20 times as much
 NOTEBOOK = r"\.(?i:ipynb)(\.txt|\.json)?$"
+READ = rf"{NOTEBOOK}|(^|/)[A-Za-z][A-Za-z0-9_]*\.py$"
 CELL, CODE = {"id", "cell_type", "metadata", "source"}, {"outputs": [], "execution_count": None}
 PLATFORMS = (  # how learning platforms name what they pack: the student, and the attempt
     re.compile(r"(?P<student>[^/]+)_(?P<number>\d+)_assignsubmission_(?:file|onlinetext)_?(?:/|$)"),  # Moodle
-    re.compile(r"(?:.*/)?(?P<student>[^/_]+)(?:_LATE)?_\d+_\d+_[^/]+?(?:-(?P<number>\d+))?\.\w+$"),  # Canvas
-    re.compile(r"(?:.*/)?[^/]+-submissions/(?P<student>[^/]+)/"),  # GitHub Classroom
+    re.compile(r"(?<![^/])(?P<student>[^/_]+)(?:_LATE)?_\d+_\d+_[^/]+?(?:-(?P<number>\d+))?\.\w+(?:/|$)"),  # Canvas
+    re.compile(r"[^/]+-submissions/(?P<student>[^/]+)(?<!\.zip)/"),  # GitHub Classroom
 )
 
 
 def unpack(folder):
     """What is below a folder and in its .zip files: notebooks and modules (name, content, time); why others are not."""
-    found, passed_over = [], {}
+    found, passed_over, spent = [], {}, Counter()
 
-    def look(name, opened, size, stamp, depth=0):
-        suffix = Path(name).suffix.lower()
+    def look(name, opened, size, stamp, within=()):
+        suffix, depth = Path(name).suffix.lower(), len(within)
         try:
             if size > LARGEST and (depth or suffix != ".zip"):
                 passed_over[name] = f"it is larger than {LARGEST >> 20} MB"
             elif suffix == ".zip" and depth < 4:
                 with opened() as file, zipfile.ZipFile(file) as archive:
-                    for entry in archive.infolist()[:MOST]:
+                    for entry in archive.infolist():
+                        owners, reads = (*within, name)[:2], re.search(rf"{READ}|\.(?i:zip)$", entry.filename)
+                        spent.update(dict.fromkeys(owners, 50 + entry.file_size // UNIT if reads else 1))
+                        if any(spent[owner] > share * MOST for owner, share in zip(owners, SHARES)):
+                            passed_over[name] = "it holds too much: the rest of it was not looked at"
+                            break
                         if not entry.is_dir() and "__MACOSX/" not in entry.filename:
-                            when = datetime(*entry.date_time, tzinfo=UTC) if entry.date_time[1] else stamp
-                            inner = partial(archive.open, entry)
-                            look(f"{name}/{entry.filename}", inner, entry.file_size, when, depth + 1)
-            elif re.search(rf"{NOTEBOOK}|(^|/)[A-Za-z][A-Za-z0-9_]*\.py$", name):
+                            when, inner = stamp, partial(archive.open, entry)
+                            with suppress(ValueError):  # of a date that is none
+                                when = datetime(*entry.date_time, tzinfo=UTC)
+                            look(f"{name}/{entry.filename}", inner, entry.file_size, when, (*within, name))
+            elif re.search(READ, name):
                 with opened() as file:
                     found.append((name, file.read(), stamp))
             elif suffix not in (".csv", ".html"):
@@ -70,9 +80,9 @@ def unpack(folder):
 
 def student_of(name):
     """Who handed in, and the attempt: what a platform's name says; else each file is a student."""
-    for platform in PLATFORMS:
-        if match := platform.search(name):
-            return match["student"], int(match.groupdict().get("number") or 0)
+    if matches := [*filter(None, (platform.search(name) for platform in PLATFORMS))]:
+        first = min(matches, key=lambda match: match.start("student"))  # the rest a student may have named
+        return first["student"], int(first.groupdict().get("number") or 0)
     return re.sub(NOTEBOOK, "", name), 0
 
 

@@ -37,9 +37,10 @@ NEVER = (
 )  # fmt: skip
 WATCHED = (
     *NEVER, "compile", "object.__getattr__", "object.__setattr__", "object.__delattr__", "code.__new__",
-    "sys._getframe", "sys._current_frames", "sys.monitoring.register_callback",
+    "sys._getframe", "sys._current_frames", "sys.monitoring.register_callback", "marshal.loads",
 )  # fmt: skip
 FRAMES = ("tb_frame", "gi_frame", "cr_frame", "ag_frame")
+HAND_OVER = ("walk_tb", "walk_stack", "_walk_tb_with_full_positions", "<lambda>")  # the last is logging.currentframe
 _PLACES = (sys.prefix, sys.base_prefix, os.path.dirname(d2lnets.__file__))
 LOADED = sys.modules
 LIBRARY = (*{f"{place}{os.sep}" for each in _PLACES for place in (each, os.path.realpath(each))}, "<frozen")
@@ -92,7 +93,9 @@ def work(job, tell):
                 if name not in before:
                     del now[name]
 
+    _signals(cell_limit)
     sys.addaudithook(guard())
+    sys.path.insert(0, job["folder"])  # not before: a module of theirs may be called as one that is imported above
     for number, source in job["cells"]:
         tell(number, "begins", f"{cell_limit}")
         outputs, error = run_cell(shell, source, cell_limit)
@@ -166,7 +169,7 @@ def _enter(job):
     if job["files"]:
         shutil.copytree(job["files"], folder, dirs_exist_ok=True, symlinks=True)
     os.chdir(folder)
-    sys.path[0] = str(folder)  # the student's files, and none of the book's tools
+    del sys.path[0]  # the book's tools
     for what, most in (("DATA", job["memory"]), ("FSIZE", job["disk"]), ("CORE", 0), ("NPROC", PROCESSES)):
         with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (most, most))
@@ -205,14 +208,20 @@ class Printed(io.StringIO):
         return super().write(text) if self.tell() < SHOWN else len(text)
 
 
+def _signals(limit):
+    """An alarm interrupts; and no other handler of a signal, since it would be given the judge's frame."""
+
+    def stop(*_):
+        raise TimeoutError(f"still running after {limit} seconds")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.signal = importlib.import_module("_signal").signal = lambda number, handler: signal.getsignal(number)
+
+
 @contextmanager
 def interrupted(seconds):
     """TimeoutError in the ``with`` block after so many seconds, and again each second until it ends."""
 
-    def stop(*_):
-        raise TimeoutError(f"still running after {seconds} seconds")
-
-    signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
@@ -263,6 +272,7 @@ def restore(held):
         for name, value in names.items():
             counts = callable(value) or isinstance(value, (property, classmethod, staticmethod, ModuleType))
             counts = counts or where.startswith("d2lnets")  # whose constants are the references'
+            counts = counts and f"{where}.{name}" != "torch.Storage"  # it goes with the default dtype
             if counts and now.get(name) is not value and not _lazy(now.get(name), name):
                 setattr(what, name, value)
                 changed.append(f"{where}.{name}")
@@ -284,12 +294,13 @@ def guard():
     watched, never, frames, library = frozenset(WATCHED), frozenset(NEVER), FRAMES, LIBRARY
     readers = re.compile(r"[/\\](traceback|inspect)\.py$|[/\\](IPython|stack_data|executing|torch|d2lnets)[/\\]").search
     through = re.compile(r"[/\\]inspect\.py$|[/\\]ctypes[/\\]").search
+    to_the_stack = re.compile(r"[/\\](inspect|traceback|utils[/\\]frame)\.py$").search
+    hand_over = frozenset(HAND_OVER)
     busy, frame_at, ident, starts = set(), sys._getframe, __import__("_thread").get_ident, str.startswith
 
-    def passes_on(code):
-        return through(code.co_filename) or (
-            code.co_name in ("walk_tb", "walk_stack") and starts(code.co_filename, library)
-        )
+    def passes_on(code, event):
+        passing = to_the_stack if event == "sys._getframe" else through
+        return passing(code.co_filename) or (code.co_name in hand_over and starts(code.co_filename, library))
 
     def hook(event, args):
         if not (event in watched or starts(event, "ctypes.")) or ident() in busy:
@@ -298,7 +309,7 @@ def guard():
         try:
             frame = frame_at(1)
             file = frame.f_code.co_filename
-            while frame and passes_on(frame.f_code):
+            while frame and passes_on(frame.f_code, event):
                 frame = frame.f_back
             theirs = frame is not None and not starts(frame.f_code.co_filename, library)
             if event == "compile":  # under a name that would be taken for the library's
