@@ -7,7 +7,6 @@ with their range, and writes d2lnets/training/benchmark.json, which the book sho
 import argparse
 import contextlib
 import json
-import math
 import multiprocessing
 import os
 import subprocess
@@ -28,7 +27,7 @@ import d2lnets
 from d2lnets.data import batches, seeded
 from d2lnets.densenet import DENSENET121_BLOCKS
 from d2lnets.files import expanded
-from d2lnets.training.bench import Benchmark, convolution_peak, peak_of_tensors, stepper
+from d2lnets.training.bench import BENCHMARKED, Benchmark, convolution_peak, peak_of_tensors, stepper
 from d2lnets.training.loop import pick_device
 from d2lnets.training.recipe import BOOK, Recipe
 from d2lnets.training.runs import load_all, load_experiment, machine, versions
@@ -344,11 +343,6 @@ def bars(results):
         what += "" if row["d2l_reached"] else " (more than)"
         return [what, row["d2l_cpu_seconds"] / row["d2lnets_cpu_seconds"], "at least"]
 
-    def lead(group):
-        peers = [row["images_per_second"] for name, row in group.items() if not name.startswith("d2lnets")]
-        return group["d2lnets"]["images_per_second"] / max(peers) if peers else math.inf
-
-    stepped = [title for title in results if title.endswith(("96×96", "28×28")) and "delivery" not in title]
     rows = [
         [*effort("90%"), 100],
         [*effort("92%"), 80],
@@ -361,8 +355,12 @@ def bars(results):
             "at least",
             1.8,
         ],
-        ["the least lead of a step in any group", min(lead(results[title]) for title in stepped), "at least", 1.0],
-        ["CPU-seconds to 94 %, mean of the seeds", results["accuracy"]["94%"]["d2lnets_cpu_seconds"], "at most", 600],
+        [
+            "test accuracy after 16 epochs, mean of the seeds",
+            results["accuracy"]["94%"]["d2lnets_test"],
+            "at least",
+            0.94,
+        ],
         ["peak of a checkpointed step, source's DenseNet", memory("the source's DenseNet"), "at most", 0.66],
         ["peak of a checkpointed step, DenseNet-121", memory("DenseNet-121"), "at most", 0.35],
     ]
@@ -385,7 +383,7 @@ def measure(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
-    parser.add_argument("--out", type=expanded, default=Path(d2lnets.__file__).with_name("benchmark.json"))
+    parser.add_argument("--out", type=expanded, default=BENCHMARKED)
     parser.add_argument(
         "--recorded", action="store_true", help="measure nothing, only count anew what the recorded runs decide"
     )

@@ -25,6 +25,8 @@ from d2lnets.training.runs import Table
 MEASURED = Path(__file__).with_name("gpu.jsonl")
 #: The same program on a CPU, until a GPU has run it.
 MEASURED_ON_CPU = Path(__file__).with_name("cpu.jsonl")
+#: What ``make bench`` measured.
+BENCHMARKED = Path(__file__).with_name("benchmark.json")
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> tuple[list[float], list[float]]:
@@ -189,7 +191,7 @@ class Benchmark:
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
-        path = Path(__file__).with_name("benchmark.json") if path is None else expanded(path)
+        path = BENCHMARKED if path is None else expanded(path)
         self.results = json.loads(path.read_text(encoding="utf-8"))
 
     def speed(self, title: str) -> Table:
