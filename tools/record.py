@@ -113,7 +113,7 @@ def jobs(experiment):
     muon = {"optimizer": "muon", "lr": 0.01, "weight_decay": 0.05}
     budgets = [
         *((name, BOOK) for name in WIDTHS if name not in COMPARED),
-        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 16)),
+        *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 12, 16)),
         *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
     ]
     plans = {
