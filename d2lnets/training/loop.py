@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import signal
 import sys
 import threading
@@ -66,11 +67,14 @@ def pick_device(device: torch.device | str | None = None) -> torch.device:
 def precision(device: torch.device) -> str:
     """In what a network is best trained on a device: ``"bf16"``, ``"fp16"``, or ``"no"`` for float32.
 
-    A CPU gets bf16 only with matrix units for it (Intel's AMX); others compute it more slowly than float32.
+    A CPU gets bf16 only with matrix units for it (Intel's AMX), unless ``ONEDNN_MAX_CPU_ISA`` in the environment
+    switches them off; others compute it more slowly than float32.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "no"
+    isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    units = torch.cpu._is_amx_tile_supported() and ("AMX" in isa or isa in ("ALL", "DEFAULT"))
+    return "bf16" if device.type == "cpu" and units else "no"
 
 
 def fit(

@@ -1,33 +1,38 @@
-"""Convolutions whose kernels are larger than their maps, as a CPU computes them fastest."""
+"""Convolutions whose kernels reach beyond the whole map, as a CPU computes them fastest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from d2lnets.training import parallel
-
-MANY_WEIGHTS = 2**20
-
 
 class SmallMaps(TorchFunctionMode):
-    """In this ``with`` block large kernels over small maps are computed in float32, and not in channels-last.
+    """In this ``with`` block a convolution that gives a single position is one matrix product.
 
-    ResNet-18 at 28×28 ends in maps of 2×2 and 1×1, over which a 3×3 kernel sees mostly padding. In 16 bits and
-    channels-last PyTorch's library for CPUs, oneDNN, computes them more slowly, and the casts of that many weights come
-    on top. With few weights (GoogLeNet at 28×28) it is the other way round.
+    It takes only those weights that see the map: ResNet-18 at 28×28 ends in maps of 1×1, where eight of the nine
+    weights of a 3×3 kernel see padding, whose product is zero and whose gradient is zero.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is F.conv2d:
-            images, weight, *rest = args
-            if weight.shape[-1] > images.shape[-1] and weight.numel() >= MANY_WEIGHTS:
-                if parallel.processes() == 1:  # several have set up their exchange for the layout that there was
-                    weight.data = weight.data.contiguous()
-                with torch.autocast("cpu", enabled=False):
-                    return func(images.float().contiguous(), weight, *rest, **(kwargs or {}))
+        if func is F.conv2d and (window := _window(*args, **(kwargs or {}))):
+            images, weight, *bias = args[:3]
+            # The channels come last, as they lie in memory, so that nothing but the window is copied.
+            seen = weight.permute(0, 2, 3, 1)[:, *window].flatten(1)
+            return F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, *bias)[:, :, None, None]
         return func(*args, **(kwargs or {}))
+
+
+def _window(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """The rows and the columns of a kernel that see the map, of which there is one position; None for other layers."""
+    pairs = isinstance(stride, tuple) and isinstance(padding, tuple)
+    if images.dim() != 4 or groups != 1 or dilation != (1, 1) or not pairs:
+        return None
+    ends = [
+        (before, before + size)
+        for size, kernel, step, before in zip(images.shape[2:], weight.shape[2:], stride, padding)
+        if (size + 2 * before - kernel) // step == 0 and before + size <= kernel
+    ]
+    return [slice(*each) for each in ends] if len(ends) == 2 else None

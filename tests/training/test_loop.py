@@ -293,6 +293,10 @@ def test_mixed_precision_is_for_hardware_that_has_it(monkeypatch):
     for amx, expected in ((True, "bf16"), (False, "no")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         assert precision(torch.device("cpu")) == expected
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    for isa, expected in (("AVX512_CORE", "no"), ("avx2", "no"), ("AVX10_1_512_AMX", "bf16"), ("default", "bf16")):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+        assert precision(torch.device("cpu")) == expected
     assert precision(torch.device("mps")) == "no"
     for has_bf16, expected in ((True, "bf16"), (False, "fp16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, b=has_bf16: b)

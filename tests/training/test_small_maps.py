@@ -10,34 +10,83 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.data import SUBSET, seeded
+from d2lnets.training import small_maps
 from d2lnets.training.loop import Trainer
 from d2lnets.training.recipe import BOOK
 from d2lnets.training.small_maps import SmallMaps
 
 
-def test_they_are_float32_and_the_same_numbers():
+@pytest.fixture
+def products(monkeypatch):
+    """The shapes of the weights of all matrix products that stand for convolutions."""
+    shapes = []
+
+    def linear(images, weight, *bias):
+        shapes.append(tuple(weight.shape))
+        return torch.nn.functional.linear(images, weight, *bias)
+
+    class Functional:
+        conv2d = F.conv2d
+
+    Functional.linear = staticmethod(linear)
+    monkeypatch.setattr(small_maps, "F", Functional)
+    return shapes
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, padding, height, width, seen",
+    [
+        (3, 1, 1, 1, 1, (1, 1)),
+        (3, 2, 1, 2, 2, (2, 2)),
+        (3, 2, 1, 1, 2, (1, 2)),
+        (1, 1, 0, 1, 1, (1, 1)),
+        (1, 2, 0, 1, 1, (1, 1)),
+        (5, 1, 2, 1, 1, (1, 1)),
+        ((3, 5), 1, 0, 3, 5, (3, 5)),
+        (7, 2, 3, 2, 2, (2, 2)),
+        (3, 1, 1, 2, 2, None),  # four positions
+        (3, 2, 1, 2, 3, None),  # two
+        (1, 2, 0, 2, 2, None),  # one, but the kernel does not see all of the map
+        (3, 1, "same", 1, 1, None),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_same_numbers_and_gradients(products, kernel, stride, padding, height, width, seen, bias):
     torch.manual_seed(0)
-    conv = nn.Conv2d(512, 512, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    images = torch.rand(2, 512, 2, 2)
-    plain = copy.deepcopy(conv)
-    expected = F.conv2d(images, plain.weight, padding=1)
-    with SmallMaps(), torch.autocast("cpu", torch.bfloat16):
+    conv = nn.Conv2d(6, 4, kernel, stride, padding, bias=bias).double().to(memory_format=torch.channels_last)
+    plain, images = copy.deepcopy(conv), torch.rand(2, 6, height, width, dtype=torch.float64, requires_grad=True)
+    others = images.detach().clone().requires_grad_()
+    with SmallMaps():
         found = conv(images)
-        assert conv(torch.rand(2, 512, 3, 3)).dtype == torch.bfloat16  # the kernel is no larger than the map
-    assert found.dtype == torch.float32
+    expected = plain(others)
+    assert products == ([(4, 6 * seen[0] * seen[1])] if seen else [])
     torch.testing.assert_close(found, expected)
     for out in (found, expected):
         out.square().sum().backward()
-    torch.testing.assert_close(conv.weight.grad, plain.weight.grad)
+    torch.testing.assert_close(images.grad, others.grad)
+    for mine, theirs in zip(conv.parameters(), plain.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+        assert mine.grad.stride() == mine.stride()  # or every step would copy it
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2, "padding": 2}], ids=["groups", "dilation"])
+def test_other_convolutions_are_left_alone(products, options):
+    conv = nn.Conv2d(6, 4, 3, **{"padding": 1} | options)
+    images = torch.rand(2, 6, 1, 1)
+    with SmallMaps():
+        torch.testing.assert_close(conv(images), F.conv2d(images, conv.weight, conv.bias, **{"padding": 1} | options))
+        F.conv2d(images, torch.rand(4, 6, 3, 3), None, 1, 1, 1, 1)  # numbers for pairs
+        conv = nn.Conv2d(6, 4, 3, padding=1)
+        conv(images[0])  # an image without a batch
+    assert products == []
 
 
 @pytest.mark.parametrize(
     "make, size, changed", [(d2lnets.resnet18, 28, 4), (d2lnets.resnet18, 96, 0), (d2lnets.fast_resnet, 28, 0)]
 )
-def test_which_layers_of_a_network_that_is_trained(make, size, changed):
+def test_which_layers_of_a_network_that_is_trained(products, make, size, changed):
     recipe = replace(BOOK, batch_size=2, lr=0.01, image_size=size, mixed_precision=False)
     trainer = Trainer(make(), recipe, device="cpu")
     data = d2lnets.load_fashion_mnist(SUBSET)
     trainer.step(data.train, torch.arange(2), 0.01, seeded(0))
-    kernels = [each.weight for each in trainer.net.modules() if isinstance(each, nn.Conv2d) and each.kernel_size[0] > 1]
-    assert sum(weight.shape[1] > 1 and weight.is_contiguous() for weight in kernels) == changed
+    assert len(products) == changed
