@@ -34,7 +34,7 @@ from d2lnets.training.needs import (
 from d2lnets.training.optimizers import optimizers
 from d2lnets.training.recipe import BOOK, PLAIN, Recipe
 from d2lnets.training.runs import Run, machine, peak_memory, start_peak_memory, versions
-from d2lnets.training.small_maps import SmallMaps
+from d2lnets.training.convolutions import CPUConvolutions
 
 SAVE_SECONDS = 120  # between two saves within an epoch
 FIRST_LOSSES = 10  # so many are recorded, for a test that trains again
@@ -162,7 +162,7 @@ class Trainer:
         # A scaled loss, as fp16 needs it, is looked at after every step: no graph.
         graphable = self.device.type == "cuda" and not compile and self.accelerator.scaler is None
         self.graph = Graph(self) if graph and graphable and parallel.processes() == 1 else None
-        self.small_maps = SmallMaps() if self.device.type == "cpu" and not compile else nullcontext()
+        self.convolutions = CPUConvolutions() if self.device.type == "cpu" and not compile else nullcontext()
         # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
         self.model, *self.optimizers = self.accelerator.prepare(
             nn.Sequential(net), *optimizers(net, recipe, fused=self.graph is not None)
@@ -196,7 +196,7 @@ class Trainer:
         if moves is not None:
             images = moved(images, *moves, self.recipe.shift)
         images, labels = self.recipe.prepare(parallel.share(images)), parallel.share(labels)
-        with self.small_maps:
+        with self.convolutions:
             logits = logits_of(self.model, images, self.classes)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing, reduction="sum")
         for optimizer in self.optimizers:

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 import d2lnets
 from d2lnets.data import SUBSET, seeded
-from d2lnets.training import small_maps
+from d2lnets.training import convolutions
 from d2lnets.training.loop import Trainer
 from d2lnets.training.recipe import BOOK
-from d2lnets.training.small_maps import SmallMaps
+from d2lnets.training.convolutions import CPUConvolutions
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def products(monkeypatch):
         conv2d = F.conv2d
 
     Functional.linear = staticmethod(linear)
-    monkeypatch.setattr(small_maps, "F", Functional)
+    monkeypatch.setattr(convolutions, "F", Functional)
     return shapes
 
 
@@ -56,7 +56,7 @@ def test_the_same_numbers_and_gradients(products, kernel, stride, padding, heigh
     conv = nn.Conv2d(6, 4, kernel, stride, padding, bias=bias).double().to(memory_format=torch.channels_last)
     plain, images = copy.deepcopy(conv), torch.rand(2, 6, height, width, dtype=torch.float64, requires_grad=True)
     others = images.detach().clone().requires_grad_()
-    with SmallMaps():
+    with CPUConvolutions():
         found = conv(images)
     expected = plain(others)
     assert products == ([(4, 6 * seen[0] * seen[1])] if seen else [])
@@ -73,12 +73,30 @@ def test_the_same_numbers_and_gradients(products, kernel, stride, padding, heigh
 def test_other_convolutions_are_left_alone(products, options):
     conv = nn.Conv2d(6, 4, 3, **{"padding": 1} | options)
     images = torch.rand(2, 6, 1, 1)
-    with SmallMaps():
+    with CPUConvolutions():
         torch.testing.assert_close(conv(images), F.conv2d(images, conv.weight, conv.bias, **{"padding": 1} | options))
         F.conv2d(images, torch.rand(4, 6, 3, 3), None, 1, 1, 1, 1)  # numbers for pairs
         conv = nn.Conv2d(6, 4, 3, padding=1)
         conv(images[0])  # an image without a batch
     assert products == []
+
+
+def test_many_channels_in_float32_are_not_channels_last():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 512, 3, padding=1).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    plain, few = copy.deepcopy(conv), nn.Conv2d(8, 511, 3).to(memory_format=torch.channels_last)
+    with CPUConvolutions():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert conv(images).is_contiguous(memory_format=torch.channels_last)
+        assert few(images).shape == (2, 511, 1, 1) and not few.weight.is_contiguous()
+        found = conv(images)
+    assert found.is_contiguous() and conv.weight.is_contiguous() and not plain.weight.is_contiguous()
+    expected = plain(images)
+    torch.testing.assert_close(found, expected)
+    for out in (found, expected):
+        out.square().sum().backward()
+    torch.testing.assert_close(conv.weight.grad, plain.weight.grad)
 
 
 @pytest.mark.parametrize(
