@@ -13,7 +13,7 @@ MANY_CHANNELS = 512
 
 
 class CPUConvolutions(TorchFunctionMode):
-    """In this ``with`` block two kinds of convolution are computed in another way, to the same numbers but for rounding.
+    """In this ``with`` block two kinds of convolution are computed otherwise, and alike but for rounding.
 
     - One that gives a single position is a matrix product of the weights that see the map. ResNet-18 at 28×28 ends in
       maps of 1×1, where eight of the nine weights of a 3×3 kernel see padding: their products and gradients are zero.
@@ -24,11 +24,10 @@ class CPUConvolutions(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.conv2d:
-            return func(*args, **kwargs)
+        if func is not F.conv2d or kwargs:  # `nn.Conv2d` gives no argument by name
+            return func(*args, **(kwargs or {}))
         images, weight, *others = args
-        if window := _window(*args, **kwargs):
+        if window := _window(*args):
             # The channels come last, as they lie in memory, so that nothing but the window is copied.
             seen = weight.permute(0, 2, 3, 1)[:, *window].flatten(1)
             return F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, *others[:1])[:, :, None, None]
@@ -37,7 +36,7 @@ class CPUConvolutions(TorchFunctionMode):
             if parallel.processes() == 1:  # several have set up their exchange for the layout that there was
                 weight.data = weight.data.contiguous()
             images = images.contiguous()
-        return func(images, weight, *others, **kwargs)
+        return func(images, weight, *others)
 
 
 def _window(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

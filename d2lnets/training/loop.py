@@ -22,6 +22,7 @@ from tqdm import tqdm
 from d2lnets.data import FashionMNIST, Split, batch_indices, batches, draw_moves, moved, seeded
 from d2lnets.training import parallel
 from d2lnets.training.checkpoint import Checkpoint, Progress
+from d2lnets.training.convolutions import CPUConvolutions
 from d2lnets.training.graph import Graph
 from d2lnets.training.needs import (
     count_classes,
@@ -34,7 +35,6 @@ from d2lnets.training.needs import (
 from d2lnets.training.optimizers import optimizers
 from d2lnets.training.recipe import BOOK, PLAIN, Recipe
 from d2lnets.training.runs import Run, machine, peak_memory, start_peak_memory, versions
-from d2lnets.training.convolutions import CPUConvolutions
 
 SAVE_SECONDS = 120  # between two saves within an epoch
 FIRST_LOSSES = 10  # so many are recorded, for a test that trains again

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 import d2lnets
 from d2lnets.data import SUBSET, seeded
 from d2lnets.training import convolutions
+from d2lnets.training.convolutions import CPUConvolutions
 from d2lnets.training.loop import Trainer
 from d2lnets.training.recipe import BOOK
-from d2lnets.training.convolutions import CPUConvolutions
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ def test_other_convolutions_are_left_alone(products, options):
         F.conv2d(images, torch.rand(4, 6, 3, 3), None, 1, 1, 1, 1)  # numbers for pairs
         conv = nn.Conv2d(6, 4, 3, padding=1)
         conv(images[0])  # an image without a batch
+        F.conv2d(input=images, weight=conv.weight, bias=conv.bias, padding=(1, 1))
     assert products == []
 
 
