@@ -44,7 +44,7 @@ refresh: $(READY)  ## run the notebooks again, or CHAPTER=name, and store what t
 	$(BIN)/python tools/refresh.py $(CHAPTER)
 
 runs: $(READY)  ## train again what the book shows as recorded runs; stopped, it goes on where it was
-	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets) $(if $(OUT),--out $(OUT))
+	$(BIN)/python tools/record.py $(or $(EXPERIMENTS),recipe tried ladder degradation networks budgets sooner) $(if $(OUT),--out $(OUT))
 
 # TRIAL=folder does the same on a CPU, with a hundredth of the images and all the time that it takes; another card than the recorded one needs an OUT
 gpu: $(READY)  ## on a machine with a GPU, in ten minutes: what the pages show of it, the tests that need one, the compared networks

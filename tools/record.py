@@ -105,7 +105,9 @@ BLOCKS = Recipe(  # of AdamW, by which networks with layer norm are trained too;
     epochs=3, batch_size=64, optimizer="adamw", lr=0.004, weight_decay=0.05, flip_test=False, mixed_precision=False
 )
 
-EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "later", "transfer")
+SOONER = 40_000  # images of a training that ends before an epoch would
+
+EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "sooner", "later", "transfer")
 
 
 def jobs(experiment):
@@ -123,6 +125,7 @@ def jobs(experiment):
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
         "budgets": (6, budgets),
+        "sooner": (6, [("fast-resnet", replace(BOOK, epochs=1))]),
         "later": (5, [(name, BLOCKS) for name in LATER]),
         "transfer": (6, [(name, transfer.recipe(labels)) for name, (_, labels) in transfer.PLAN.items()]),
     }
@@ -147,6 +150,8 @@ class Record:
         self.watch = experiment in ("degradation", "networks")
         if self.curves:
             data = degradation.halved(data.take(degradation.EXAMPLES))
+        elif experiment == "sooner":
+            data = data.take(SOONER)
         elif experiment == "later":
             data = replace(data.take(6000, 1000), test=data.test[:4000])
         watched = torch.tensor(WATCHED) % max(1, len(data.validation))  # others, where a trial has not so many

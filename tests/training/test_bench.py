@@ -241,7 +241,7 @@ def test_the_stored_measurements_keep_the_promises(monkeypatch, tmp_path):
     stored = Benchmark()
     assert Benchmark(out).results == stored.results  # what the recorded runs decide is counted anew
     bars = stored.results["bars"]
-    assert len(bars) == 9
+    assert len(bars) == 15
     for bar in bars:
         kept = bar["value"] >= bar["bound"] if bar["is"] == "at least" else bar["value"] <= bar["bound"]
         assert kept, bar
