@@ -3,8 +3,8 @@
 import re
 
 PLACE = re.compile(r'(<div class="lab"[^>]*>)\s*</div>')
-INSTEAD = """<p>A bench of the live lab starts here, where JavaScript is on and the page comes from a web server.
-A page opened as a file cannot load it: run <code>python -m http.server</code> in the folder of the built book
+INSTEAD = """<p>Here you can try a network yourself, where JavaScript is on and the page comes from a web server.
+In a page opened as a file it cannot start: run <code>python -m http.server</code> in the folder of the built book
 (<code>_build/html</code>), and open <code>http://localhost:8000</code>.</p>"""
 
 

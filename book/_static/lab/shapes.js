@@ -183,7 +183,7 @@ const STEM = {
   label: "Stem",
   kind: "choice",
   value: "large",
-  options: [["large", "7×7 and max-pool: a quarter of the size"], ["small", "3×3: keeps the size"]],
+  options: [["large", "7×7, max-pool: a quarter"], ["small", "3×3: the whole size"]],
 };
 const COMMON = [{ ...SIZE, value: 96 }, CHANNELS, CLASSES, STEM];
 
