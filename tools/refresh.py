@@ -106,8 +106,8 @@ def page(state):
     lines += [f"{number}. {place}" for number, place in enumerate(places, 1)]
     lines += ["", "| chapter | made on | date | seconds | code cells |", "| :-- | --: | :-- | --: | --: |"]
     for (name, row), place in zip(state.items(), made):
-        on = places.index(place) + 1
-        lines.append(f"| [{row['title']}]({name}.ipynb) | {on} | {row['date']} | {row['seconds']} | {row['cells']} |")
+        on, day = places.index(place) + 1, row["date"].replace("-", "\u2011")  # a hyphen that breaks no line
+        lines.append(f"| [{row['title']}]({name}.ipynb) | {on} | {day} | {row['seconds']} | {row['cells']} |")
     return "\n".join(lines) + "\n"
 
 

@@ -50,7 +50,7 @@ def cited(keys):
         authors = re.search(r"author\s*=\s*{(.*?)},?\n", entry, re.DOTALL)[1].split(" and ")
         names = [name.partition(",")[0].strip("{} ") for name in authors]
         who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        said.append(f"{who}, {re.search(r'year *= *{?([0-9]+)', entry)[1]}")
+        said.append(f"{who}, {re.search(r'year *= *{?([0-9]+[a-z]?)', entry)[1]}")
     return f"[{'; '.join(said)}]"
 
 

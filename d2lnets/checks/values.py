@@ -160,5 +160,14 @@ def agree(a: Any, b: Any, tolerance: float) -> bool:
 def _short(value):
     if isinstance(value, torch.Tensor) and value.numel() > 10:
         return kind_of(value)
-    text = " ".join(repr(value).split())
+    text = " ".join(repr(_rounded(value)).split())
     return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def _rounded(value):
+    """Numbers with as many digits as one reads: six that count below 1, four places above."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_rounded, value))
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < 1 else round(value, 4)
+    return value

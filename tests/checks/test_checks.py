@@ -430,6 +430,12 @@ def test_wrong_values(answer, expected, phrase):
     assert phrase in verdict.message
 
 
+def test_numbers_are_told_with_few_digits():
+    assert check_value((8464, [1 / 3]), (8464, (1 / 3,))).message == "(8464, [0.333333]) is right."
+    assert check_value(20_000 / 3, 9e-9).message == "6666.6667 is too large."
+    assert check_value(1e-9 / 3, 8.0).message == "3.33333e-10 is too small."
+
+
 def test_a_wrong_value_does_not_tell_the_right_one():
     assert "1234" not in check_value(77, 1234).message
     assert "1234" not in check_value((77, 2), (1234, 2)).message

@@ -24,6 +24,12 @@ def test_a_card_is_a_question_with_its_answer_below(name):
         assert kinds[place][0] == "slide" and kinds[place + 1] == ("subslide", "### Answer")
 
 
+def test_no_two_sources_are_cited_alike():
+    keys = re.findall(r"@\w+{([^,]+),", (slides.BOOK / "references.bib").read_text(encoding="utf-8"))
+    assert len({slides.cited(key) for key in keys}) == len(keys) > 50
+    assert slides.cited("he2016deep, he2016identity") == "[He et al., 2016a; He et al., 2016b]"
+
+
 def test_the_slides_of_the_first_meeting_fit_and_work_offline():
     """In a browser: no other host, no error, nothing beyond the edge, every figure and formula drawn."""
     if not BROWSER:
