@@ -197,6 +197,9 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
         ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
         ("submissions.zip/evee_41_99_hw.zip/bobb_42_99_hw-7.ipynb", "evee", 0),  # what one packs as another's
         ("submissions.zip/evee_41_99_hw.zip/Bob B_9_assignsubmission_file_/hw.ipynb", "evee", 0),
+        ("CS1.zip/Eve_2_assignsubmission_file_/Bob_9_assignsubmission_file_/hw.ipynb", "Eve", 2),
+        ("CS1.zip/Eve_2_assignsubmission_file_/x.zip/bobb_42_99_hw-7.ipynb", "Eve", 2),
+        ("CS1.zip/Eve_2_assignsubmission_file_/x.zip/x-submissions/bob/hw.ipynb", "Eve", 2),
         ("week1-submissions/eve/x-submissions/bob/hw.ipynb", "eve", 0),
         ("week1-submissions/CS1.zip/Ada_1_assignsubmission_file_/hw.ipynb", "Ada", 1),
         ("some where/my homework.ipynb", "some where/my homework", 0),
@@ -205,6 +208,27 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):
     assert taking.student_of(name) == (student, attempt)
+
+
+@pytest.mark.parametrize(
+    "holder, made",
+    [
+        ("CS1-Week 1-99.zip/{}_{}_assignsubmission_file_/hw.ipynb", "eve.zip/Bob_9999_assignsubmission_file_/hw.ipynb"),
+        ("submissions.zip/{}_{}_99_hw.ipynb", "submissions-2.zip/Bob_42_99_hw-99.ipynb"),
+        ("week1-submissions/{}/hw-{}.ipynb", "eve.zip/x-submissions/Bob/hw.ipynb"),
+        ("{}/my homework {}.ipynb", "eve.zip/x-submissions/Bob/hw.ipynb"),
+        ("{} {}.ipynb", "Bob_42_99_hw-99.ipynb"),
+    ],
+)
+def test_an_archive_that_a_student_made_is_not_taken_for_a_platforms(holder, made):
+    names = [holder.format(name, number) for number, name in enumerate(("Ada", "Bob", "Eve"))]
+    rows = taking.rows_of([(name, b"{}", None) for name in [*names, made]], {})
+    assert rows[made].student == made and "Bob" in rows[made].remarks[-1] and "person" in rows[made].remarks[-1]
+    assert len({row.student for row in rows.values()}) == 4
+    assert all("person" not in str(rows[name].remarks) for name in names)
+    again = [name.replace("week1", "again").replace(".zip", " again.zip") for name in names]  # all of them, once more
+    students = {row.student for row in taking.rows_of([(n, b"{}", None) for n in {*names, *again}], {}).values()}
+    assert len(students) == 3 or "/my " in holder
 
 
 def test_an_archive_that_one_made_costs_only_itself(tmp_path):

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -78,12 +79,34 @@ def unpack(folder):
     return found, passed_over
 
 
+def of_platform(name):
+    """The match of a name that a platform gave, or None."""
+    matches = filter(None, (platform.search(name) for platform in PLATFORMS))
+    return min(matches, key=lambda match: match.start("student"), default=None)  # the rest a student may have named
+
+
 def student_of(name):
     """Who handed in, and the attempt: what a platform's name says; else each file is a student."""
-    if matches := [*filter(None, (platform.search(name) for platform in PLATFORMS))]:
-        first = min(matches, key=lambda match: match.start("student"))  # the rest a student may have named
-        return first["student"], int(first.groupdict().get("number") or 0)
+    if match := of_platform(name):
+        return match["student"], int(match.groupdict().get("number") or 0)
     return re.sub(NOTEBOOK, "", name), 0
+
+
+def doubt(rows):
+    """Take no archive for a platform's that holds far fewer students than came otherwise: one may have made it."""
+    holders = {}
+    for row in rows.values():
+        match = of_platform(row.name)
+        holders.setdefault(row.name[: match.start("student")] if match else None, {}).setdefault(
+            row.student, []
+        ).append(row)
+    most = max(map(len, holders.values()), default=0)
+    for holder, students in holders.items():
+        for row in [*chain(*students.values())] if holder is not None and 2 * len(students) < most else []:
+            row.remarks.append(
+                f"its name says {row.student}, but a student may have chosen it: for a person to look at"
+            )
+            row.student, row.attempt = row.name, 0
 
 
 class Platforms(FileNameCollectorPlugin):
@@ -173,6 +196,7 @@ def rows_of(files, passed_over):
                 row.remarks += [] if row.chapters else ["it has no exercise of this book"]
             except ValueError as error:
                 row.remarks.append(str(error))
+    doubt(rows)
     for name, content, _ in files:
         if name not in rows:
             folder, _, module = name.rpartition("/")
