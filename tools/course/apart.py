@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 from numbers import Number
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -70,6 +71,8 @@ def encode(value, keep, known=None):
     if id(value) in known:
         return {"same": known[id(value)]}
     if isinstance(value, torch.Tensor):
+        if value._backward_hooks:
+            raise Unfit("a hook changes gradients")
         coded = {"tensor": value.detach().clone().as_subclass(torch.Tensor), "same": f"#{len(known)}"}
         known[id(value)] = coded["same"]
         return coded | {"parameter": isinstance(value, nn.Parameter) and value.requires_grad}
@@ -96,7 +99,7 @@ def _encode_module(module, keep, known):
     for where in PARTS:
         parts = {} if lazy else vars(module)[where]
         coded[where] = {name: encode(part, keep, known) for name, part in parts.items()}
-    hooks = module._forward_hooks or module._forward_pre_hooks
+    hooks = any(each for name, each in vars(module).items() if "_hooks" in name)
     if _known(kind.__module__, kind.__qualname__) is kind and not (lazy or hooks) and _is_plain([*own.values()]):
         return coded | {"class": (kind.__module__, kind.__qualname__)}
     return coded | {"own": {"training": module.training, "lazy": lazy, "kept": keep(module)}}
@@ -214,6 +217,10 @@ def function(name):
     raise Unfit(f"it calls {name}")
 
 
+def _own(*args):
+    raise Unfit("it computes a gradient in a way of its own")
+
+
 class Witness:
     """In the student's process: answers what is asked, and keeps what cannot be sent."""
 
@@ -243,7 +250,8 @@ class Witness:
         if lazy:  # its layers are made first, which is no part of what it computes
             module.eval()(*(each.clone() for each in args))
             coded["module"] = encode(module, self.keep)
-        with torch.set_grad_enabled(grad), Tape(module.train(training), args) as tape:
+        functions = patch("torch.autograd.Function.apply", _own)  # what they do is not what is written down
+        with torch.set_grad_enabled(grad), functions, Tape(module.train(training), args) as tape:
             try:
                 coded["output"] = encode(module(*args), _stays, tape.known)
             except BaseException as error:

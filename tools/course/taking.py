@@ -17,7 +17,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -94,19 +93,13 @@ def student_of(name):
 
 def doubt(rows):
     """Take no archive for a platform's that holds far fewer students than came otherwise: one may have made it."""
-    holders = {}
-    for row in rows.values():
-        match = of_platform(row.name)
-        holders.setdefault(row.name[: match.start("student")] if match else None, {}).setdefault(
-            row.student, []
-        ).append(row)
-    most = max(map(len, holders.values()), default=0)
-    for holder, students in holders.items():
-        for row in [*chain(*students.values())] if holder is not None and 2 * len(students) < most else []:
-            row.remarks.append(
-                f"its name says {row.student}, but a student may have chosen it: for a person to look at"
-            )
-            row.student, row.attempt = row.name, 0
+    found = [(row, of_platform(row.name)) for row in rows.values()]
+    held = [(row, row.name[: match.start("student")] if match else None) for row, match in found]
+    sizes = Counter(holder for _, holder in {(row.student, holder) for row, holder in held})
+    for row, holder in held:
+        if holder is not None and 2 * sizes[holder] < max(sizes.values()):
+            why = f"its name says {row.student}, but a student may have chosen it: for a person to look at"
+            row.student, row.attempt, row.remarks = row.name, 0, [*row.remarks, why]
 
 
 class Platforms(FileNameCollectorPlugin):
