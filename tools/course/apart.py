@@ -12,15 +12,16 @@ import os
 import re
 import socket
 import sys
+from functools import cache
 from numbers import Number
 from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode, get_overridable_functions, resolve_name
 
-from d2lnets.checks import wording
+from d2lnets.checks import judging, wording
 from d2lnets.checks.examination import _as_written
 from d2lnets.checks.values import plain
 
@@ -28,7 +29,12 @@ PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, torch.device)
 KNOWN = ("torch.nn.modules.", "d2lnets.")  # whose classes are the same on both sides
 PARTS = ("_parameters", "_buffers", "_modules")
 OF_ANY = {*vars(nn.Module())} - {"training"}
-UNSAFE = "set_|resize|sparse|quant|stor|numpy|hook|share|apply|map_|from_|reduce_ex|state|copy__|dlpack|array|backward"
+MAKERS = ("zeros", "ones", "full", "arange", "linspace", "eye", "rand", "randn", "tensor")
+NEW = ("zeros", "ones", "full", "tensor")
+UNSAFE = (
+    r"\._[^_]|set_|resize|sparse|quant|stor|numpy|hook|share|apply|map_|from_|reduce_ex|state|copy__|dlpack|array|"
+    "backward|fbgemm|mkldnn|miopen|cudnn|bag|unpool|rnn|lstm|gru|ctc|unsafe|q_|pin_|load|ptr"
+)
 EXPLAINED = {kind.__name__: kind for kind, *_ in wording.EXPLANATIONS}
 wording._NOT_THEIRS += (os.path.dirname(os.path.realpath(__file__)),)  # what is here is no line of a student
 
@@ -80,8 +86,8 @@ def encode(value, keep, known=None):
         return _encode_module(getattr(value, "_orig_mod", value), keep, known)  # of torch.compile
     if isinstance(value, slice):
         return {"slice": encode((value.start, value.stop, value.step), keep, known)}
-    if not callable(value):
-        return {"object": kind.__name__}
+    if not callable(value) or (isinstance(value, type) and not issubclass(value, nn.Module)):
+        return {"object": getattr(value, "__name__", kind.__name__), "type": isinstance(value, type)}
     coded, empty = {"function": keep(value)}, inspect.Parameter.empty
     try:
         arguments = inspect.signature(value).parameters.values()
@@ -122,7 +128,8 @@ def decode(coded, ask, known=None):
     if type(coded) in PLAIN:
         return coded
     if "object" in coded:
-        return ... if coded["object"] == "ellipsis" else type(str(coded["object"]), (), {})()
+        made = type(str(coded["object"]), (), {})
+        return ... if coded["object"] == "ellipsis" else made if coded["type"] else made()
     if "slice" in coded:
         return slice(*decode(coded["slice"], ask, known))
     if "function" in coded:
@@ -199,22 +206,22 @@ class Taped(nn.Module):
         for number, (name, given, more, grad) in enumerate(coded["steps"]):
             more = {key: decode(each, None, known) for key, each in more.items()}
             with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-                made = function(name)(*decode(given, None, known), **more)
+                if name not in functions():
+                    raise Unfit(f"it calls {name}")
+                made = functions()[name](*decode(given, None, known), **more)
             known |= {(number, i): each for i, each in enumerate(made if isinstance(made, (list, tuple)) else [made])}
         if "error" in coded:
             raise error_of(coded)
         return decode(coded["output"], None, known)
 
 
-def function(name):
-    """PyTorch's function of that name: one that a class of tensors could override, and none that reaches memory."""
-    found, (first, *path) = torch, name.split(".")
-    if first == "torch" and not any(re.match("_[^_]", each) or re.search(UNSAFE, each) for each in path):
-        for each in path:
-            found = getattr(found, each)
-        if resolve_name(found) == name:
-            return found
-    raise Unfit(f"it calls {name}")
+@cache
+def functions():
+    """PyTorch's functions by name: those that a class of tensors could override, without what reaches memory."""
+    known = [each for several in get_overridable_functions().values() for each in several]
+    known += [getattr(torch, name) for name in MAKERS] + [getattr(torch.Tensor, f"new_{name}") for name in NEW]
+    known += [each for name, each in vars(nn.functional).items() if re.fullmatch(r"[a-z]\w+_", name)]  # in place
+    return {name: each for each in known if (name := resolve_name(each)) and not re.search(UNSAFE, name)}
 
 
 def _own(*args):
@@ -250,7 +257,7 @@ class Witness:
         if lazy:  # its layers are made first, which is no part of what it computes
             module.eval()(*(each.clone() for each in args))
             coded["module"] = encode(module, self.keep)
-        functions = patch("torch.autograd.Function.apply", _own)  # what they do is not what is written down
+        functions = patch.object(torch.autograd.Function, "apply", _own)  # what they do is not what is written down
         with torch.set_grad_enabled(grad), functions, Tape(module.train(training), args) as tape:
             try:
                 coded["output"] = encode(module(*args), _stays, tape.known)
@@ -299,3 +306,15 @@ class Names(dict):
         if name in vars(builtins):
             raise KeyError(name)
         return decode(self.ask("name", name), self.ask)
+
+
+def patient(names, change=setattr):
+    """The checks wait longer, since the work is another process's; and its lines are those of exceptions."""
+
+    def judge(work, limit, seed=0):
+        names.ask("begin", 3 * limit, seed)
+        return judging.judge(work, 6 * limit, seed)
+
+    change(names["checks"], "judge", judge)
+    change(names["checks"].values, "judge", judge)
+    change(wording, "their_line", lambda error: getattr(error, "line", ""))
