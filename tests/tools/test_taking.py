@@ -67,7 +67,7 @@ def from_colab(text):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three students, two with the right answers; and what is no notebook."""
+    """Students, two of them with right answers; and what is no notebook."""
     if not find_spec("nbgrader"):
         lacking("nbgrader", "make course, or python -m pip install --requirement requirements-course.txt")
     if not shutil.which("bwrap"):
@@ -76,7 +76,8 @@ def folder(tmp_path_factory):
     two = "from draw import one\ndef share_of_terms(blocks, least, most):\n    return one"
     ada = "Ada Łoś_123_assignsubmission_file_"
     moodle = archive(
-        **{f"{ada}/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two), f"{ada}/draw.py": "one = 1"}
+        **{f"{ada}/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two), f"{ada}/draw.py": "one = 1"},
+        **{"Eve Moss_124_assignsubmission_file_/mine.ipynb": "{"},
     )
     (folder / "week 1.zip").write_bytes(archive(**{"inner.zip": moodle, "__MACOSX/._x.ipynb": "x"}))
     (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(
@@ -110,7 +111,7 @@ def test_every_file_has_a_row_or_a_reason(folder, rows):
         "cannot be read (File is not a zip" in rows["locked.zip"]["remarks"]
         and "no notebook (.py)" in rows["mine.py"]["remarks"]
     )
-    assert len(rows) == 6
+    assert len(rows) == 7
     said = (folder / ".said").read_text(encoding="utf-8")
     assert "passed over: mine.py: it is no notebook (.py)" in said
     assert "has exercises of residual_block and resnet18: each is judged" in said

@@ -270,6 +270,9 @@ def take(folder, course=None):
         course = folder / ".course"
         assign(course, rows)
     todo = submit(course, rows)
+    with grading.api(course).gradebook as gradebook:  # now, or two notebooks of one would do it at the same time
+        for student, _ in todo:
+            gradebook.update_or_create_student(student)
     with ProcessPoolExecutor() as pool:
         jobs = {pool.submit(autograde, course, *each): each for each in todo}
         try:
