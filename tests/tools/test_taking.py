@@ -306,10 +306,11 @@ def test_the_overview_counts_mistakes_and_says_what_separates():
         ["a", 2, 2, "passed", "passed", ""],
         ["b", 1, 2, "passed", wrong, ""],
         ["c", 0, 2, "3 is too small.", wrong, ""],
+        ["d", 0, 1, "It cannot be judged apart, since it calls x.y: for a person to look at.", "", ""],
     ]
     said = results.overview(pd.DataFrame(lines, columns=columns))
     assert said.values.tolist() == [
-        ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"],
+        ["resnet18 1", 4, 2, "+75%", "1× 3 is too small; 1× for a person to look at"],
         ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"],
     ]
 

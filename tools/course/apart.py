@@ -35,15 +35,15 @@ UNSAFE = (
     r"\._[^_]|set_|resize|sparse|quant|stor|numpy|hook|share|apply|map_|from_|reduce_ex|state|copy__|dlpack|array|"
     "backward|fbgemm|mkldnn|miopen|cudnn|bag|unpool|rnn|lstm|gru|ctc|unsafe|q_|pin_|load|ptr"
 )
-EXPLAINED = {kind.__name__: kind for kind, *_ in wording.EXPLANATIONS}
+EXPLAINED = {kind.__name__: kind for kind, *_ in wording.EXPLANATIONS} | {"Unfit": wording.Refused}
 wording._NOT_THEIRS += (os.path.dirname(os.path.realpath(__file__)),)  # what is here is no line of a student
 
 
-class Unfit(Exception):
+class Unfit(wording.Refused):
     """What cannot be judged apart."""
 
-    def __init__(self, what):
-        super().__init__(f"it cannot be judged apart, since {what}: for a person to look at")
+    def __init__(self, why):
+        super().__init__(f"It cannot be judged apart, since {why}: for a person to look at.")
 
 
 class Wire:

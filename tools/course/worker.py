@@ -1,7 +1,7 @@
 """Inside the sandbox, one of two processes: the student's runs a notebook's cells, and the judge asks for its answers.
 
-What a student wrote may change anything in its own process. So this one says only what the cells put out, and why an
-answer is wrong; whether it is right says the judge, which runs nothing of theirs (`apart`).
+What a student wrote may change anything in its own process, so what that one says counts only as what the cells put
+out. Whether an answer is right says the judge, which runs nothing of theirs (`apart`).
 """
 
 import importlib
@@ -59,7 +59,6 @@ def work(job, tell):
             tell(number, "remark", f"cell {number + 1} raised {text}")
             raised |= dict.fromkeys(re.findall(r"^\s*(?:def|class) (\w+)", source, re.MULTILINE), text)
     tell(None, "done", "")
-
     apart.Witness(shell.user_ns, raised, interrupted).serve(apart.Wire(job["wire"]))
 
 
