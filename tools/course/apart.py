@@ -29,8 +29,6 @@ PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, torch.device)
 KNOWN = ("torch.nn.modules.", "d2lnets.")  # whose classes are the same on both sides
 PARTS = ("_parameters", "_buffers", "_modules")
 OF_ANY = {*vars(nn.Module())} - {"training"}
-MAKERS = ("zeros", "ones", "full", "arange", "linspace", "eye", "rand", "randn", "tensor")
-NEW = ("zeros", "ones", "full", "tensor")
 UNSAFE = (
     r"\._[^_]|set_|resize|sparse|quant|stor|numpy|hook|share|apply|map_|from_|reduce_ex|state|copy__|dlpack|array|"
     "backward|fbgemm|mkldnn|miopen|cudnn|bag|unpool|rnn|lstm|gru|ctc|unsafe|q_|pin_|load|ptr"
@@ -180,15 +178,14 @@ class Tape(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         grad, name, kwargs = torch.is_grad_enabled(), resolve_name(func) or f"{func}", kwargs or {}
-        given = encode([args, *kwargs.values()], _stays, {**self.known})  # before it changes them
+        given = encode([args, *kwargs.values()], _stays, seen := {**self.known})  # before it changes them
         made = func(*args, **kwargs)
         several = enumerate(made if isinstance(made, (list, tuple)) else [made])
         tensors = [(place, each) for place, each in several if isinstance(each, torch.Tensor)]
-        if tensors or re.search(r"[^_]_$|__set\w*__$", name):
+        if name in functions() and (tensors or re.search(r"[^_]_$|__set\w*__$", name)):  # what others make is constant
             self.steps.append((name, given[0], dict(zip(kwargs, given[1:])), grad))
-        for place, each in tensors:
-            self.known.setdefault(id(each), (len(self.steps) - 1, place))
-            self.kept.append(each)  # or another tensor gets its id
+            self.known = {id(each): (len(self.steps) - 1, place) for place, each in tensors} | seen
+            self.kept += [made, args, kwargs]  # or another tensor gets the id of one
         return made
 
 
@@ -206,8 +203,6 @@ class Taped(nn.Module):
         for number, (name, given, more, grad) in enumerate(coded["steps"]):
             more = {key: decode(each, None, known) for key, each in more.items()}
             with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-                if name not in functions():
-                    raise Unfit(f"it calls {name}")
                 made = functions()[name](*decode(given, None, known), **more)
             known |= {(number, i): each for i, each in enumerate(made if isinstance(made, (list, tuple)) else [made])}
         if "error" in coded:
@@ -219,7 +214,6 @@ class Taped(nn.Module):
 def functions():
     """PyTorch's functions by name: those that a class of tensors could override, without what reaches memory."""
     known = [each for several in get_overridable_functions().values() for each in several]
-    known += [getattr(torch, name) for name in MAKERS] + [getattr(torch.Tensor, f"new_{name}") for name in NEW]
     known += [each for name, each in vars(nn.functional).items() if re.fullmatch(r"[a-z]\w+_", name)]  # in place
     return {name: each for each in known if (name := resolve_name(each)) and not re.search(UNSAFE, name)}
 
