@@ -218,10 +218,6 @@ def functions():
     return {name: each for each in known if (name := resolve_name(each)) and not re.search(UNSAFE, name)}
 
 
-def _own(*args):
-    raise Unfit("it computes a gradient in a way of its own")
-
-
 class Witness:
     """In the student's process: answers what is asked, and keeps what cannot be sent."""
 
@@ -251,8 +247,8 @@ class Witness:
         if lazy:  # its layers are made first, which is no part of what it computes
             module.eval()(*(each.clone() for each in args))
             coded["module"] = encode(module, self.keep)
-        functions = patch.object(torch.autograd.Function, "apply", _own)  # what they do is not what is written down
-        with torch.set_grad_enabled(grad), functions, Tape(module.train(training), args) as tape:
+        own = patch.object(torch.autograd.Function, "apply", side_effect=Unfit("it computes a gradient in its own way"))
+        with torch.set_grad_enabled(grad), own, Tape(module.train(training), args) as tape:
             try:
                 coded["output"] = encode(module(*args), _stays, tape.known)
             except BaseException as error:
