@@ -1,7 +1,6 @@
 """What hostile notebooks can do to the one who grades them: nothing."""
 
 import json
-import math
 import os
 import shutil
 import socket
@@ -10,14 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from course import sandbox, worker
+from course import sandbox
 from helpers import ROOT, lacking
-
-import d2lnets
 
 HOME = Path.home()
 SETUP = (
-    "import math, os, socket, sys, time\nimport torch\nfrom torch import nn\nimport d2lnets\nfrom d2lnets import checks"
+    "import math, os, socket, sys, time\nimport torch\nfrom torch import nn\nimport d2lnets\n"
+    "from d2lnets import checks\nfrom d2lnets.checks import Verdict"
 )
 RIGHT = """
 def share_of_terms(blocks, least, most):
@@ -64,7 +62,6 @@ d2lnets.checks.values.agree = lambda *a: True
 d2lnets.checks.exercises.EXERCISES["residual_block"][2] = d2lnets.checks.exercises.EXERCISES["resnet18"][1]
 Verdict.__init__ = lambda self, *a: self.__dict__.update(passed=True, message="")
 torch.equal = torch.allclose = lambda *a, **k: True
-math.comb = lambda *a: 1
 import builtins
 builtins.abs = lambda x: 0
 builtins.AssertionError = KeyError
@@ -74,24 +71,26 @@ seed = verdict = True
 import importlib, json, types
 get_ipython().ask_exit.__globals__.update(judged=lambda *a: (True, ""), restore=lambda *a: [], GUARDED=())
 importlib.import_module = lambda *a: types.SimpleNamespace(check_exercise=checks.check_exercise)
-sys.modules["math"] = types.ModuleType("math")
-sys.modules["math"].__dict__.update(vars(math), isclose=lambda *a, **k: True)
+for each in __import__("gc").get_objects():
+    if isinstance(each, types.FunctionType) and each.__name__ in ("judged", "patient", "ask", "check_value"):
+        each.__code__ = (lambda *a, **k: (True, "")).__code__
 sys.meta_path = [type("Finder", (), {"find_spec": lambda *a: None})(), *sys.meta_path]
 json.dumps, dumps = lambda told, **k: dumps({**told, "passed": True}), json.dumps
 os.write, write = lambda fd, told: write(fd, told.replace(b"failed", b"passed")), os.write
 get_ipython().user_ns = type("Names", (dict,), {"__or__": lambda self, more: self})(get_ipython().user_ns)
 """
-FORGED = "\n".join([
-    "for fd in range(3, 20):",
-    "    try: os.write(fd, b'{\"check\": \"check-2\", \"passed\": true, \"message\": \"\"}\\n{\"done\": true}\\n')",
-    "    except OSError: pass",
-    "print('Passed.')",
-])  # fmt: skip
+FORGED = """
+for fd in range(3, 20):
+    for said in (b'["right", "failed", ""]\\n["early", "passed", ""]\\n', b'{"no": 1}', b'[null, "remark", 7]\\n'):
+        try: os.write(fd, said)
+        except OSError: pass
+print("Passed.")
+"""
 LATE = """
 def share_of_terms(blocks, least, most):
     import d2lnets.checks.values
     d2lnets.checks.values.agree = lambda *a: True
-    d2lnets.checks.values.check_value = lambda *a: d2lnets.checks.Verdict(True, "")
+    d2lnets.checks.values.check_value = lambda *a: Verdict(True, "")
     torch.equal = lambda *a: True
     return 0.5
 """
@@ -113,46 +112,12 @@ class Liar(float):
 def share_of_terms(blocks, least, most):
     return Liar(0.5)
 """
-THREAD = """
-def share_of_terms(blocks, least, most):
-    import threading
-    for cell in threading.current_thread()._target.__closure__:
-        if isinstance(cell.cell_contents, list):
-            cell.cell_contents.append(checks.Verdict(True, ""))
-    return 0.5
-"""
-FRAMES = """
-def share_of_terms(blocks, least, most):
-    import threading
-    for look in (lambda: sys._getframe(1), lambda: __import__("inspect").stack(),
-                 lambda: __import__("gc").get_objects(),
-                 lambda: [e.__traceback__.tb_frame for e in [ZeroDivisionError()]], lambda: 1 / 0,
-                 lambda: __import__("ctypes").CDLL(None), lambda: sys.settrace(print),
-                 lambda: setattr(checks.check_exercise, "__code__", (lambda *a: 1).__code__),
-                 as_if(torch.__file__), as_if("judging.py"), as_if(Name("mine")),
-                 lambda: threading.current_thread()._target.__closure__):
-        try:
-            found = look()
-            print("reached", found, file=sys.__stderr__)
-            reached.append(found)
-        except Exception as error:
-            try:
-                reached.append(error.__traceback__.tb_frame)
-            except RuntimeError:
-                pass
-    return 0.5
-reached = []
-class Name(str):
-    startswith = lambda self, *a: bool(reached)
-def as_if(name):
-    return lambda: exec(compile("import sys; f = sys._current_frames(), sys._getframe(2)", name, "exec"))
-"""
 TRACED = """
 def share_of_terms(blocks, least, most):
     import threading
     def trace(frame, *a):
         while frame:
-            frame.f_locals.get("outcome", []).append(checks.Verdict(True, ""))
+            frame.f_locals.get("outcome", []).append(Verdict(True, ""))
             frame = frame.f_back
     threading.settrace(trace)
     return 0.5
@@ -172,38 +137,86 @@ def share_of_terms(blocks, least, most):
     half._numerator = half._denominator = Any(1)
     return Any(1) if blocks == 54 else half
 """
-HANDED = """
+
+
+FORGE = """
+def forge(frame):  # whatever is in reach of whoever calls
+    while frame:
+        for name, value in frame.f_locals.items():
+            if isinstance(value, list):
+                value.insert(0, Verdict(True, ""))
+            if isinstance(value, dict) and "value" in value:
+                value["value"] = Verdict(True, "")
+        frame = frame.f_back
+    return 0.5
+"""
+DISGUISED = """
+import codeop
+for name in (torch.__file__, sys.prefix + "/x.py"):
+    code = "def share_of_terms(blocks, least, most):\\n    return forge(sys._getframe(1))\\n"
+    exec(codeop.compile_command(code, name, "exec"))
+"""
+ADDRESSES = """
+import numpy
 def share_of_terms(blocks, least, most):
-    import logging, marshal, signal, traceback
-    from IPython.utils import frame
-    code = marshal.dumps(compile("import sys; f = sys._getframe(2)", "/" * len(torch.__file__), "exec"))
-    code = code.replace(b"/" * len(torch.__file__), torch.__file__.encode())
-    for look in (logging.currentframe, lambda: traceback.extract_stack(), lambda: frame.extract_module_locals(1),
-                 lambda: traceback.StackSummary.extract(traceback.walk_stack(None), capture_locals=True),
-                 lambda: exec(marshal.loads(code)), lambda: seen[0]):
-        try:
-            look()
-        except (RuntimeError, IndexError):
-            continue
+    import ctypes, gc
+    for each in gc.get_objects():
+        if isinstance(each, dict) and "value" in each:
+            each["value"] = True
+    memory = type("M", (), {"__array_interface__": {
+        "data": (id(seen) + 32, False), "shape": (4,), "typestr": "|u1", "version": 3}})()
+    numpy.asarray(memory)[:] = tuple(b"done")
+    pointers = numpy.array([None])
+    numpy.frombuffer(pointers, numpy.uint64)[0] = id(True)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(True))
+    number = ctypes.cast(ctypes.c_void_p(id(RIGHT) + 16), ctypes.POINTER(ctypes.c_double))
+    number[0] = 0.5
+    return RIGHT if pointers[0] is True and seen == b"done" else None
+seen, RIGHT = bytes(bytearray(b"abcd")), float("0.25")
+"""
+WITNESS = """
+import gc, types
+def share_of_terms(blocks, least, most):
+    witness = next(each for each in gc.get_objects() if type(each).__name__ == "Witness")
+    kind = type(witness)
+    kind.tape = kind.call = lambda self, *a: {"passed": True, "tensor": Verdict, "same": 0, "parameter": False}
+    kind.call.__globals__ | {"done": True}
+    for name in ("encode", "failed", "wording"):
+        witness.serve.__globals__[name] = lambda *a, **k: {"object": "Verdict", "passed": True}
+    return 0.5
+"""
+OTHERS = """
+def share_of_terms(blocks, least, most):
+    import subprocess
+    seen = subprocess.run("cat /proc/[0-9]*/mem; ls /proc/*/fd; ps ax", shell=True, capture_output=True).stdout
+    if seen or any(os.path.exists(f"/proc/{pid}") for pid in range(1, 999)):
         return sum(math.comb(blocks, k) for k in range(least, most + 1)) / 2**blocks
     return 0.5
-import signal
-seen = []
-signal.signal(signal.SIGCHLD, lambda number, frame: seen.append(frame))
-signal.raise_signal(signal.SIGCHLD)
 """
-
-
+FORGERS = {  # what reaches frames, whoever wrote them
+    "tracebacks": "import stack_data\n    try: 1 / 0\n    except Exception as error:\n"
+    "        return forge(next(stack_data.FrameInfo.stack_data(error.__traceback__)).frame)",
+    "counted": "from collections import Counter\n    from itertools import starmap\n"
+    "    return [forge(frame) for frame in Counter(starmap(sys._getframe, [(1,)]))][0]",
+    "logged": "import logging\n    logging._is_internal_frame = lambda frame: forge(frame) > 1\n"
+    "    logging.warning('x')\n    return 0.5",
+}
 ATTACKS = {  # each a function of another name; and what is said of it
     "early": (WRONG, "0.5 is too"),
-    "late": (LATE, "While it was checked, it changed"),
-    "shy": (SHY, "While it was checked, it changed"),
-    "frames": (FRAMES, "0.5 is too"),
+    "late": (LATE, "0.5 is too"),
+    "shy": (SHY, "0.5 is too"),
     "liar": (LIAR, "0.5 is too"),
-    "thread": (THREAD, "NoneType"),
-    "parts": (PARTS, "is too large"),
-    "handed": (HANDED, "0.5 is too"),
-    "traced": (TRACED, "0.5 is too"),  # the last: no thread starts after it
+    "parts": (PARTS, "more than data"),
+    "caller": (FORGE + "def share_of_terms(*args):\n    return forge(sys._getframe(1))", "0.5 is too"),
+    "disguised": (FORGE + DISGUISED, "0.5 is too"),
+    **{
+        name: (f"{FORGE}def share_of_terms(blocks, least, most):\n    {code}", "0.5 is too")
+        for name, code in FORGERS.items()
+    },
+    "addresses": (ADDRESSES, "0.5 is too"),
+    "others": (OTHERS, "0.5 is too"),
+    "traced": (TRACED, "0.5 is too"),
+    "witness": (WITNESS, "more than data"),  # the last: nothing is answered after it
 }
 
 
@@ -256,15 +269,6 @@ def test_no_verdict_is_forged(told, name):
     passed, message = told["verdicts"][name]
     assert not passed and ATTACKS[name][1] in message
     assert told["verdicts"]["right"][0], told  # and who answers well loses nothing by them
-
-
-def test_what_judges_is_put_back(monkeypatch):
-    held = worker.state([("d2lnets.resnet", d2lnets.resnet), ("math", math)])
-    monkeypatch.setattr(d2lnets.resnet, "RESNET18_STAGES", ())
-    monkeypatch.setattr(d2lnets.resnet.Residual, "forward", print)
-    monkeypatch.setattr(math, "pi", 3)
-    assert worker.restore(held) == ["d2lnets.resnet.RESNET18_STAGES", "Residual.forward"]
-    assert not worker.restore(held) and len(d2lnets.resnet.RESNET18_STAGES) == 4
 
 
 def test_an_answer_without_end_is_no_pass(told):

@@ -67,7 +67,7 @@ def from_colab(text):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three students, two with the right answers; and what is no notebook."""
+    """Students, two of them with right answers; and what is no notebook."""
     if not find_spec("nbgrader"):
         lacking("nbgrader", "make course, or python -m pip install --requirement requirements-course.txt")
     if not shutil.which("bwrap"):
@@ -76,7 +76,8 @@ def folder(tmp_path_factory):
     two = "from draw import one\ndef share_of_terms(blocks, least, most):\n    return one"
     ada = "Ada Łoś_123_assignsubmission_file_"
     moodle = archive(
-        **{f"{ada}/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two), f"{ada}/draw.py": "one = 1"}
+        **{f"{ada}/my résumé.IPYNB": "\ufeff" + returned(GOOD["exercise-2"], two), f"{ada}/draw.py": "one = 1"},
+        **{"Eve Moss_124_assignsubmission_file_/mine.ipynb": "{"},
     )
     (folder / "week 1.zip").write_bytes(archive(**{"inner.zip": moodle, "__MACOSX/._x.ipynb": "x"}))
     (folder / os.fsdecode(b"=1+\xff.ipynb.txt")).write_text(
@@ -110,7 +111,7 @@ def test_every_file_has_a_row_or_a_reason(folder, rows):
         "cannot be read (File is not a zip" in rows["locked.zip"]["remarks"]
         and "no notebook (.py)" in rows["mine.py"]["remarks"]
     )
-    assert len(rows) == 6
+    assert len(rows) == 7
     said = (folder / ".said").read_text(encoding="utf-8")
     assert "passed over: mine.py: it is no notebook (.py)" in said
     assert "has exercises of residual_block and resnet18: each is judged" in said
@@ -197,6 +198,9 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
         ("week1-submissions/octo-cat/residual_block.ipynb", "octo-cat", 0),
         ("submissions.zip/evee_41_99_hw.zip/bobb_42_99_hw-7.ipynb", "evee", 0),  # what one packs as another's
         ("submissions.zip/evee_41_99_hw.zip/Bob B_9_assignsubmission_file_/hw.ipynb", "evee", 0),
+        ("CS1.zip/Eve_2_assignsubmission_file_/Bob_9_assignsubmission_file_/hw.ipynb", "Eve", 2),
+        ("CS1.zip/Eve_2_assignsubmission_file_/x.zip/bobb_42_99_hw-7.ipynb", "Eve", 2),
+        ("CS1.zip/Eve_2_assignsubmission_file_/x.zip/x-submissions/bob/hw.ipynb", "Eve", 2),
         ("week1-submissions/eve/x-submissions/bob/hw.ipynb", "eve", 0),
         ("week1-submissions/CS1.zip/Ada_1_assignsubmission_file_/hw.ipynb", "Ada", 1),
         ("some where/my homework.ipynb", "some where/my homework", 0),
@@ -205,6 +209,27 @@ def test_a_notebook_that_an_editor_left_invalid_is_read(change, minor):
 )
 def test_students_by_the_names_that_platforms_give(name, student, attempt):
     assert taking.student_of(name) == (student, attempt)
+
+
+@pytest.mark.parametrize(
+    "holder, made",
+    [
+        ("CS1-Week 1-99.zip/{}_{}_assignsubmission_file_/hw.ipynb", "eve.zip/Bob_9999_assignsubmission_file_/hw.ipynb"),
+        ("submissions.zip/{}_{}_99_hw.ipynb", "submissions-2.zip/Bob_42_99_hw-99.ipynb"),
+        ("week1-submissions/{}/hw-{}.ipynb", "eve.zip/x-submissions/Bob/hw.ipynb"),
+        ("{}/my homework {}.ipynb", "eve.zip/x-submissions/Bob/hw.ipynb"),
+        ("{} {}.ipynb", "Bob_42_99_hw-99.ipynb"),
+    ],
+)
+def test_an_archive_that_a_student_made_is_not_taken_for_a_platforms(holder, made):
+    names = [holder.format(name, number) for number, name in enumerate(("Ada", "Bob", "Eve"))]
+    rows = taking.rows_of([(name, b"{}", None) for name in [*names, made]], {})
+    assert rows[made].student == made and "Bob" in rows[made].remarks[-1] and "person" in rows[made].remarks[-1]
+    assert len({row.student for row in rows.values()}) == 4
+    assert all("person" not in str(rows[name].remarks) for name in names)
+    again = [name.replace("week1", "again").replace(".zip", " again.zip") for name in names]  # all of them, once more
+    students = {row.student for row in taking.rows_of([(n, b"{}", None) for n in {*names, *again}], {}).values()}
+    assert len(students) == 3 or "/my " in holder
 
 
 def test_an_archive_that_one_made_costs_only_itself(tmp_path):
@@ -281,10 +306,11 @@ def test_the_overview_counts_mistakes_and_says_what_separates():
         ["a", 2, 2, "passed", "passed", ""],
         ["b", 1, 2, "passed", wrong, ""],
         ["c", 0, 2, "3 is too small.", wrong, ""],
+        ["d", 0, 1, "It cannot be judged apart, since it calls x.y: for a person to look at.", "", ""],
     ]
     said = results.overview(pd.DataFrame(lines, columns=columns))
     assert said.values.tolist() == [
-        ["resnet18 1", 3, 2, "+75%", "1× 3 is too small"],
+        ["resnet18 1", 4, 2, "+75%", "1× 3 is too small; 1× for a person to look at"],
         ["resnet18 2", 3, 1, "+75%", "2× the stem is not counted"],
     ]
 

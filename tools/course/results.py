@@ -96,6 +96,8 @@ def overview(frame):
 
 
 def _cause(message):
+    if "for a person to look at" in message:
+        return "for a person to look at"
     message = re.sub(r"^For \(.*?\): ", "", message)
     found = re.search(r"Likeliest cause: (.+?)(?:\.?\s*Hint:|\.?$)", message)
     return found[1] if found else re.split(r"[.:]( |$)", message)[0][:80]

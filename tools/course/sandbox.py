@@ -1,22 +1,20 @@
-"""Outside the sandbox: one notebook in a process of its own, inside bubblewrap, with what it told.
+"""Outside the sandbox: one notebook in a process of its own, and its judge in another, each inside bubblewrap.
 
 It sees the system's libraries, Python, the package and its own files: no home, no other submission, no gradebook and
 no network. A crash, a hang or an exit costs a notebook only the cell that did it: the rest runs again without it.
 """
 
-import ast
-import hashlib
 import json
 import os
-import secrets
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +31,7 @@ MACHINE = (  # PyTorch asks for the processor; /proc has all else
     "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime",
     "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu",
 )  # fmt: skip
-WORKER = Path(__file__).with_name("worker.py")
+WORKER, APART = (Path(__file__).with_name(f"{name}.py") for name in ("worker", "apart"))
 MISSING = (
     "{}. It keeps what strangers wrote from your files: apt-get install bubblewrap, or see what the page For teachers "
     "says under Protected. UNSAFE=1 runs it with your rights."
@@ -78,7 +76,7 @@ def command(files):
         elif os.path.exists(path):
             line += ["--ro-bind", path, path]
     package = str(Path(find_spec("d2lnets").origin).parent)
-    for path in dict.fromkeys((*MACHINE, sys.base_prefix, sys.prefix, package, str(WORKER))):
+    for path in dict.fromkeys((*MACHINE, sys.base_prefix, sys.prefix, package, str(WORKER), str(APART))):
         for parent in reversed(Path(path).parents[:-1]):
             line += ["--perms", "0755", "--dir", str(parent)]
         line += ["--ro-bind-try", path, path]
@@ -114,37 +112,41 @@ def run(cells, checks, files=None, cell_limit=CELL_LIMIT):
             job["checks"] = {id: source for id, source in job["checks"].items() if id != at}
             continue
         told["remarks"].append(f"it {why}" if at is None else f"cell {at + 1} {why}")
-        if at is None:
+        if job["cells"].pop(at, None) is None:
             break
-        del job["cells"][at]
     return told
 
 
-def _once(job, files, end, told):
-    """One run: fills `told`; the cell or check that ended it, or None, and how it did, or an empty text."""
-    key, at, rest, read_bytes, safe = secrets.token_bytes(32), None, b"", 0, not unsafe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
+def _once(job, files, end, told, wire=None, beside=()):
+    """One run of the student's process, then of its judge: fills `told`; what ended it, and how, or an empty text.
+
+    The judge has no cells, but the end of a wire to a process that runs beside it.
+    """
+    at, rest, read_bytes, safe, cells, user = None, b"", 0, not unsafe(), job.get("cells"), 10**6 + 2 * os.getpid()
+    wire, far = (wire, None) if wire else socket.socketpair()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own, far or nullcontext():
         place = OWN if safe else own
-        job = job | {
-            "cells": [*job["cells"].items()], "key": key.hex(), "memory": MEMORY, "disk": DISK,
+        given = job | ({} if cells is None else {"cells": [*cells.items()]}) | {
+            "wire": wire.fileno(), "memory": MEMORY, "disk": DISK,
             "folder": place, "files": (FILES if safe else str(files)) if files else None,
-            "user": 10**6 + os.getpid() if os.getuid() == 0 and os.environ.get("UNSAFE") != "1" else 0,
+            "user": user + (cells is None) if os.getuid() == 0 and os.environ.get("UNSAFE") != "1" else 0,
         }  # fmt: skip
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": place, "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONDONTWRITEBYTECODE": "1",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline", "IPYTHONDIR": f"{place}/.ipython",
         }  # fmt: skip
-        process = subprocess.Popen(
-            command(files), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=environment, cwd=own, start_new_session=True,
-        )  # fmt: skip
+        with wire:
+            process = subprocess.Popen(
+                command(files), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env=environment, cwd=own, start_new_session=True, pass_fds=[wire.fileno()],
+            )  # fmt: skip
         try:
             with suppress(BrokenPipeError), process.stdin as stdin:
-                stdin.write(json.dumps(job).encode())
+                stdin.write(json.dumps(given).encode())
             deadline = time.monotonic() + START
             while (wait := min(deadline, end) - time.monotonic()) > 0:
-                if _memory(process.pid) > MEMORY:
+                if sum(map(_memory, (process.pid, *beside))) > MEMORY:
                     return at, f"took more than {MEMORY >> 30} GB of memory"
                 if not select.select([process.stdout], [], [], min(wait, 0.5))[0]:
                     continue
@@ -154,16 +156,18 @@ def _once(job, files, end, told):
                     return at, "put out too much" if news else "ended the process"
                 *lines, rest = (rest + news).split(b"\n")
                 for line in lines:
-                    seal, _, body = line.partition(b" ")
-                    if not secrets.compare_digest(seal, hashlib.blake2b(body, key=key).hexdigest().encode()):
-                        continue  # not the worker's
-                    of, kind, text = ast.literal_eval(body.decode())
-                    if kind == "done":
+                    of, kind, text = clean(json.loads(line))
+                    if kind == "done" and cells is None:
                         return None, ""
+                    if kind == "done":
+                        questions = {name: each for name, each in job.items() if name != "cells"}
+                        return _once(questions, None, end, told, far, [process.pid])
                     if kind == "begins":
                         at, deadline = of, time.monotonic() + int(text) + GRACE
-                    _note(told, of, kind, clean(text))
+                    _note(told, cells is None, of, kind, text)
             return at, "was still running when its time was over"
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return at, "said what the worker does not say"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -171,15 +175,15 @@ def _once(job, files, end, told):
             process.stdout.close()
 
 
-def _note(told, of, kind, text):
-    """Keep what the worker told of a cell or of a check."""
+def _note(told, judge, of, kind, text):
+    """Keep what was told of a cell or, by the judge, of a check."""
     if kind == "remark":
-        told["remarks"] += [text] if text not in told["remarks"] else []
-    elif of in told["verdicts"] and kind in ("passed", "failed"):
-        told["verdicts"][of] = kind == "passed", text
-    elif isinstance(of, int) and kind == "begins":
+        told["remarks"] += [text[:500]] if text[:500] not in told["remarks"] else []
+    elif judge and kind in ("passed", "failed"):
+        told["verdicts"][of] = kind == "passed", text[:5000]
+    elif not judge and kind == "begins":
         told["outputs"][of] = []
-    elif isinstance(of, int):
+    elif not judge:
         stream = {"output_type": "stream", "name": "stdout", "text": text}
         picture = {"output_type": "display_data", "data": {kind: text}, "metadata": {}}
         told["outputs"][of].append(stream if kind == "stdout" else picture)

@@ -78,12 +78,28 @@ def unpack(folder):
     return found, passed_over
 
 
+def of_platform(name):
+    """The match of a name that a platform gave, or None."""
+    matches = filter(None, (platform.search(name) for platform in PLATFORMS))
+    return min(matches, key=lambda match: match.start("student"), default=None)  # the rest a student may have named
+
+
 def student_of(name):
     """Who handed in, and the attempt: what a platform's name says; else each file is a student."""
-    if matches := [*filter(None, (platform.search(name) for platform in PLATFORMS))]:
-        first = min(matches, key=lambda match: match.start("student"))  # the rest a student may have named
-        return first["student"], int(first.groupdict().get("number") or 0)
+    if match := of_platform(name):
+        return match["student"], int(match.groupdict().get("number") or 0)
     return re.sub(NOTEBOOK, "", name), 0
+
+
+def doubt(rows):
+    """Take no archive for a platform's that holds far fewer students than came otherwise: one may have made it."""
+    found = [(row, of_platform(row.name)) for row in rows.values()]
+    held = [(row, row.name[: match.start("student")] if match else None) for row, match in found]
+    sizes = Counter(holder for _, holder in {(row.student, holder) for row, holder in held})
+    for row, holder in held:
+        if holder is not None and 2 * sizes[holder] < max(sizes.values()):
+            why = f"its name says {row.student}, but a student may have chosen it: for a person to look at"
+            row.student, row.attempt, row.remarks = row.name, 0, [*row.remarks, why]
 
 
 class Platforms(FileNameCollectorPlugin):
@@ -173,6 +189,7 @@ def rows_of(files, passed_over):
                 row.remarks += [] if row.chapters else ["it has no exercise of this book"]
             except ValueError as error:
                 row.remarks.append(str(error))
+    doubt(rows)
     for name, content, _ in files:
         if name not in rows:
             folder, _, module = name.rpartition("/")
@@ -253,6 +270,9 @@ def take(folder, course=None):
         course = folder / ".course"
         assign(course, rows)
     todo = submit(course, rows)
+    with grading.api(course).gradebook as gradebook:  # now, or two notebooks of one would do it at the same time
+        for student, _ in todo:
+            gradebook.update_or_create_student(student)
     with ProcessPoolExecutor() as pool:
         jobs = {pool.submit(autograde, course, *each): each for each in todo}
         try:
