@@ -92,12 +92,15 @@ def student_of(name):
 
 
 def doubt(rows):
-    """Take no archive for a platform's that holds far fewer students than came otherwise: one may have made it."""
+    """Whose work comes in two ways, of which one is an archive with fewer students: a student may have made that."""
     found = [(row, of_platform(row.name)) for row in rows.values()]
-    held = [(row, row.name[: match.start("student")] if match else None) for row, match in found]
-    sizes = Counter(holder for _, holder in {(row.student, holder) for row, holder in held})
-    for row, holder in held:
-        if holder is not None and 2 * sizes[holder] < max(sizes.values()):
+    held = [(row, letters(row.student), row.name[: match.start("student")] if match else None) for row, match in found]
+    sizes = Counter(holder for _, holder in {(student, holder) for _, student, holder in held})
+    most = {}
+    for _, student, holder in held:
+        most[student] = max(sizes[holder], most.get(student, 0))
+    for row, student, holder in held:
+        if holder is not None and sizes[holder] < most[student]:
             why = f"its name says {row.student}, but a student may have chosen it: for a person to look at"
             row.student, row.attempt, row.remarks = row.name, 0, [*row.remarks, why]
 
