@@ -285,7 +285,8 @@ def plot_costs(
             axis.set(xlabel=name, ylabel=label, xscale="log")
             axis.tick_params(labelleft=True)  # each panel may stand alone
             axis.margins(x=0.15)
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_xlim()
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1, 3)))
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k, 50M
             axis.xaxis.set_minor_locator(NullLocator())
         for axis in axes.flat[len(costs) :]:

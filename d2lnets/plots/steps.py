@@ -12,13 +12,20 @@ from d2lnets.training.bench import Span
 MARKS = (("o", "empty"), ("s", "full"), ("^", "empty"), ("D", "full"))
 
 
-def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a second") -> None:
+def plot_speeds(
+    rows: Mapping[str, Mapping[str, float]],
+    label: str = "images a second",
+    ways: Sequence[str] = (),
+    log: bool = True,
+) -> None:
     """A row for each name, and in it a mark for each of a few ways on a logarithmic axis; of a single way, bars.
 
     Args:
         rows: for each name the number that each of up to four ways reaches; not every row needs all ways.
+        ways: in which order the marks go to them; by default that in which they come.
+        log: False for an axis from zero.
     """
-    ways = list(dict.fromkeys(way for reached in rows.values() for way in reached))
+    ways = list(ways or dict.fromkeys(way for reached in rows.values() for way in reached))
     marks = dict(zip(ways, MARKS, strict=False))
     with figure(0.9 + 0.26 * len(rows) + 0.2 * (len(ways) > 2)) as axis:
         for place, (name, reached) in enumerate(rows.items()):
@@ -36,13 +43,14 @@ def plot_speeds(rows: Mapping[str, Mapping[str, float]], label: str = "images a 
         axis.set_yticks(range(len(rows)), rows)
         axis.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
         if len(ways) > 1:
-            axis.set_xscale("log")
+            axis.set_xscale("log" if log else "linear")
             for way, (mark, fill) in marks.items():
                 axis.plot([], [], mark, mec=GREY, mfc=GREY if fill == "full" else "white", ms=6, label=way)
             axis.figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         else:
-            axis.set_xlim(0, 1.15 * max(value for reached in rows.values() for value in reached.values()))
             axis.grid(False, axis="y")
+        if len(ways) == 1 or not log:
+            axis.set_xlim(0, 1.15 * max(value for reached in rows.values() for value in reached.values()))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
 

@@ -168,6 +168,10 @@ def test_speeds_have_a_row_for_each_name_and_a_mark_for_each_way(drawn):
     (axis,) = drawn(plots.plot_speeds, {"mine": {"here": 5.0}}).axes
     assert axis.get_xscale() == "linear" and axis.get_xlim()[0] == 0
     assert axis.patches[0].get_width() == 5 and axis.texts[0].get_text() == "5"
+    figure = drawn(plots.plot_speeds, rows, "% of the peak", ["fast", "other", "slow"], log=False)
+    (axis,) = figure.axes
+    assert [text.get_text() for text in figure.legends[0].texts] == ["fast", "other", "slow"]
+    assert axis.get_xscale() == "linear" and axis.get_xlim() == (0, pytest.approx(115))
     figure = drawn(plots.plot_speeds, {"a": {"x": 1.0, "y": 0.02, "z": 3.0}, "b": {"z": 4.0, "w": 5.0}})
     (axis,) = figure.axes
     assert [text.get_text() for text in figure.legends[0].texts] == ["x", "y", "z", "w"]
