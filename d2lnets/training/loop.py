@@ -165,7 +165,7 @@ class Trainer:
         self.convolutions = CPUConvolutions() if self.device.type == "cpu" and not compile else nullcontext()
         # Accelerate changes what it prepares: it gets a shell, so that the network stays as it is.
         self.model, *self.optimizers = self.accelerator.prepare(
-            nn.Sequential(net), *optimizers(net, recipe, fused=self.graph is not None)
+            nn.Sequential(net), *optimizers(net, recipe, graph=self.graph is not None)
         )
 
     def step(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import d2lnets
 from d2lnets.data import SUBSET, seeded
 from d2lnets.training import convolutions
-from d2lnets.training.convolutions import CPUConvolutions
+from d2lnets.training.convolutions import CPUConvolutions, winograd
 from d2lnets.training.loop import Trainer
 from d2lnets.training.recipe import BOOK
 
@@ -26,7 +26,7 @@ def products(monkeypatch):
         return torch.nn.functional.linear(images, weight, *bias)
 
     class Functional:
-        conv2d = F.conv2d
+        conv2d, pad = F.conv2d, F.pad
 
     Functional.linear = staticmethod(linear)
     monkeypatch.setattr(convolutions, "F", Functional)
@@ -100,12 +100,91 @@ def test_many_channels_in_float32_are_not_channels_last():
     torch.testing.assert_close(conv.weight.grad, plain.weight.grad)
 
 
+@pytest.fixture
+def windows(monkeypatch):
+    """The sizes of the windows of all convolutions that are computed by Winograd's algorithm."""
+    sizes = []
+
+    def noted(images, weight, bias, size):
+        sizes.append(size)
+        return winograd(images, weight, bias, size)
+
+    monkeypatch.setattr(convolutions, "winograd", noted)
+    return sizes
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("height, width", [(12, 12), (7, 5), (1, 9), (3, 2)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_winograd_gives_the_same_numbers_and_gradients(size, height, width, bias):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 4, 3, padding=1, bias=bias).double().to(memory_format=torch.channels_last)
+    plain, images = copy.deepcopy(conv), torch.rand(2, 5, height, width, dtype=torch.float64, requires_grad=True)
+    others = images.detach().clone().requires_grad_()
+    found, expected = winograd(images, conv.weight, conv.bias, size), plain(others)
+    torch.testing.assert_close(found, expected)
+    towards = torch.randn_like(expected)
+    for out in (found, expected):
+        out.backward(towards)
+    torch.testing.assert_close(images.grad, others.grad)
+    for mine, theirs in zip(conv.parameters(), plain.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+        assert mine.grad.stride() == mine.stride()  # or every step would copy it
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_the_rounding_error_of_winograd_in_float32(size):
+    torch.manual_seed(0)
+    images, weight = torch.randn(8, 256, 12, 12), torch.randn(128, 256, 3, 3)
+    exact = F.conv2d(images.double(), weight.double(), padding=1)
+    error = (winograd(images, weight, size=size) - exact).abs().max() / exact.std()
+    direct = (F.conv2d(images, weight, padding=1) - exact).abs().max() / exact.std()
+    assert direct / 4 < error < 1e-4, f"{error:.1e}, and {direct:.1e} directly"
+
+
+def conv(channels_in, channels_out, kernel=3, **options):
+    return nn.Conv2d(channels_in, channels_out, kernel, **{"padding": kernel // 2} | options)
+
+
 @pytest.mark.parametrize(
-    "make, size, changed", [(d2lnets.resnet18, 28, 4), (d2lnets.resnet18, 96, 0), (d2lnets.fast_resnet, 28, 0)]
+    "layer, shape, expected",
+    [
+        (conv(128, 128), (16, 128, 6, 6), 3),  # windows of 3 cover a map of 6
+        (conv(128, 96), (16, 128, 7, 7), 4),
+        (conv(128, 128), (64, 128, 2, 2), 2),
+        (conv(128, 128), (1, 128, 32, 32), 4),
+        (conv(128, 128), (15, 128, 6, 6), None),  # 60 windows do not pay
+        (conv(128, 95), (16, 128, 6, 6), None),  # too few channels
+        (conv(128, 128, stride=2), (16, 128, 12, 12), None),
+        (conv(128, 128, padding=0), (16, 128, 12, 12), None),
+        (conv(128, 128, padding=2, dilation=2), (16, 128, 12, 12), None),
+        (conv(256, 256, groups=2), (16, 256, 12, 12), None),
+        (conv(128, 128, 5), (16, 128, 12, 12), None),
+        (conv(128, 128), (128, 12, 12), None),  # an image without a batch
+        (conv(128, 128).bfloat16(), (16, 128, 12, 12), None),
+    ],
 )
-def test_which_layers_of_a_network_that_is_trained(products, make, size, changed):
-    recipe = replace(BOOK, batch_size=2, lr=0.01, image_size=size, mixed_precision=False)
+def test_which_convolutions_are_winograd_s(windows, layer, shape, expected):
+    images = torch.rand(shape).to(layer.weight.dtype)
+    with CPUConvolutions():
+        found = layer(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(images)
+    assert windows == ([expected] if expected else [])
+    torch.testing.assert_close(found, layer(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make, size, single, sizes",
+    [
+        (d2lnets.resnet18, 28, 4, [4] * 3 + [2] * 3),
+        (d2lnets.resnet18, 96, 0, [4] * 3 + [3] * 6),
+        (d2lnets.fast_resnet, 28, 0, [3]),
+    ],
+)
+def test_which_layers_of_a_network_that_is_trained(products, windows, make, size, single, sizes):
+    recipe = replace(BOOK, batch_size=64, lr=0.01, image_size=size, mixed_precision=False)
     trainer = Trainer(make(), recipe, device="cpu")
     data = d2lnets.load_fashion_mnist(SUBSET)
-    trainer.step(data.train, torch.arange(2), 0.01, seeded(0))
-    assert len(products) == changed
+    trainer.step(data.train, torch.arange(64), 0.01, seeded(0))
+    assert len(products) == single and windows == sizes

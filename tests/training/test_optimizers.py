@@ -109,7 +109,7 @@ def with_graph(chosen):
     trainer = Trainer(net, chosen, 0, torch.device("cpu"))
     trainer.graph = graph.Graph(trainer)
     trainer.model, *trainer.optimizers = trainer.accelerator.prepare(
-        nn.Sequential(net), *optimizers(net, chosen, fused=True)
+        nn.Sequential(net), *optimizers(net, chosen, graph=True)
     )
     return trainer
 
