@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 from d2lnets.training import parallel
 
 MANY_CHANNELS = 512  # of a convolution's output
-MANY_PRODUCTS, MANY_WINDOWS = 96 * 128, 64  # channels in times channels out, and windows of a batch
+# Winograd's algorithm pays from so many channels in times channels out, so many windows in a batch, and so much of both
+# together: small layers gain little, and those of `fast_resnet` stay, number for number, what a plain loop computes.
+MANY_PRODUCTS, MANY_WINDOWS, MUCH_WORK = 96 * 128, 64, 2**22
 
 
 class CPUConvolutions(TorchFunctionMode):
@@ -60,17 +62,18 @@ def _window(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
 
 
 def _size_of_windows(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """With windows of which size `winograd` multiplies least; None where it cannot be used, or would not be faster."""
+    """With windows of which size `winograd` multiplies least; None where it cannot be used, or would hardly gain."""
     if images.dim() != 4 or weight.shape[2:] != (3, 3) or groups != 1:
         return None
-    if (stride, padding, dilation) != ((1, 1), (1, 1), (1, 1)) or len(weight) * weight.shape[1] < MANY_PRODUCTS:
+    products = len(weight) * weight.shape[1]
+    if (stride, padding, dilation) != ((1, 1), (1, 1), (1, 1)) or products < MANY_PRODUCTS:
         return None
 
     def windows(size):
-        return _count(images.shape[2], size) * _count(images.shape[3], size)
+        return len(images) * _count(images.shape[2], size) * _count(images.shape[3], size)
 
     size = min((2, 3, 4), key=lambda size: windows(size) * (size + 2) ** 2)
-    return size if len(images) * windows(size) >= MANY_WINDOWS else None
+    return size if windows(size) >= max(MANY_WINDOWS, MUCH_WORK / products) else None
 
 
 def _count(length, size):

@@ -66,8 +66,7 @@ def optimizers(net: nn.Module, recipe: Recipe, graph: bool = False) -> list[torc
         graph: for a CUDA graph: one kernel a step, and the rate as a tensor on the GPU, which the graph can read again.
     """
     weights = [weight for weight in net.parameters() if weight.requires_grad]
-    device = weights[0].device
-    lr = torch.tensor(recipe.lr, device=device) if graph else recipe.lr
+    lr = torch.tensor(recipe.lr, device=weights[0].device) if graph else recipe.lr
 
     def groups(weights):
         if recipe.decay_all:
@@ -83,7 +82,7 @@ def optimizers(net: nn.Module, recipe: Recipe, graph: bool = False) -> list[torc
             recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
-            fused=graph or device.type == "cpu" or None,  # on a CPU the same numbers in two thirds of the time
+            fused=graph or None,
         )
         return [sgd]
     kernels = [weight for weight in weights if weight.dim() == 4] if recipe.optimizer == "muon" else []
