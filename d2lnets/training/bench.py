@@ -229,12 +229,12 @@ class Benchmark:
             bound, theirs = "" if row["d2l_reached"] else "> ", row["d2l_cpu_seconds"]
             found = [target, f"{bound}{row['d2l_epochs']}", f"{bound}{theirs:,.0f}"]
             if "d2lnets_epochs" in row:
-                epochs, images, seeds = (row[f"d2lnets_{each}"] for each in ("epochs", "examples", "seeds"))
+                epochs, images, runs = (row[f"d2lnets_{each}"] for each in ("epochs", "examples", "seeds"))
                 ours = [row[f"d2lnets_cpu_seconds{each}"] for each in ("", "_float32")]
-                found += [f"{epochs} × {images:,}, {row['d2lnets_optimizer']}", seeds, row["d2lnets_test"], *ours]
+                found += [f"{epochs} × {images:,}, {row['d2lnets_optimizer']}", runs, row["d2lnets_test"], *ours]
                 found += [f"{bound}{theirs / each:,.0f}" for each in ours]
             rows.append(found + [None] * (10 - len(found)))
-        head = ["epochs, d2l", "CPU-s, d2l", "epochs × images, ours", "seeds", "test, ours", "CPU-s, ours"]
+        head = ["epochs, d2l", "CPU-s, d2l", "epochs × images, ours", "runs", "test, ours", "CPU-s, ours"]
         head += ["in float32", "d2l / ours", "in float32 too"]
         return Table(["mark", *head], rows, ["", ">", ">", ">", "d", ".1%", ",.0f", ",.0f", ">", ">"])
 
