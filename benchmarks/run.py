@@ -206,8 +206,8 @@ def steps(rounds):
 def peak_fractions(results):
     """Operations a second of our steps over those of this machine's fastest convolution, in the same precision.
 
-    And the part of our steps in float32 that is spent in convolutions, which d2l and torchvision compute by the same
-    library.
+    Operations are counted as if all convolutions were computed directly. And the part of our steps in float32 that is
+    spent in the library that computes all convolutions of d2l and torchvision.
     """
     best = {mixed: median(convolution_peak(mixed_precision=mixed) for _ in range(3)) for mixed in (True, False)}
     nets = {
@@ -224,7 +224,7 @@ def peak_fractions(results):
             if "Muon" not in name:  # which computes more than the network
                 peak = best[name == "d2lnets"]
                 rows["fraction"][f"{title}: {name}"] = result["images_per_second"] * operations / peak
-        step, _ = our_steps(make, size, 32, False)
+        step, _ = our_steps(make, size, 128, False)
         step()
         times = time_by_operation(step)
         inside = sum(time for name, time in times.items() if "conv" in name)
@@ -299,7 +299,7 @@ def time_to_accuracy(results):
     """Seconds of computing to a test accuracy: recorded epochs, at what an image costs in this run.
 
     d2l's recipe may stop after any epoch, as its rate is constant; where it never got there, the seconds are those of
-    all its epochs, and a lower bound. Ours has recorded runs for several budgets; the mean over a budget's seeds, three
+    all its epochs, and a lower bound. Ours has recorded runs for several budgets; the mean over a budget's runs, three
     or more, must reach the accuracy.
     """
     d2l_an_image = (
@@ -385,7 +385,7 @@ def bars(results):
     rows = [
         *efforts("90%", 100),
         *efforts("92%", 80),
-        ["CPU-seconds to 94 %, the mean of the seeds", last["d2lnets_cpu_seconds"], "at most", 600],
+        ["CPU-seconds to 94 %, the mean of the runs", last["d2lnets_cpu_seconds"], "at most", 600],
         ["CPU-seconds to 94 %, float32", last["d2lnets_cpu_seconds_float32"], "at most", 600],
         ["delivery at 28×28, over d2l's fastest", lead("delivery, 28×28"), "at least", 30],
         ["delivery at 96×96, over d2l's fastest", lead("delivery, 96×96"), "at least", 5],
