@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 from d2lnets.training import parallel
 
 MANY_CHANNELS = 512  # of a convolution's output
-# Winograd's algorithm pays from so many channels in times channels out, so many windows in a batch, and so much of both
-# together: small layers gain little, and those of `fast_resnet` stay, number for number, what a plain loop computes.
-MANY_PRODUCTS, MANY_WINDOWS, MUCH_WORK = 96 * 128, 64, 2**22
+# Winograd's algorithm pays from so many channels in times channels out, windows in a batch, and multiplications saved.
+# Less would gain little; and the layers of `fast_resnet` stay, number for number, what a plain loop computes.
+MANY_PRODUCTS, MANY_WINDOWS, MUCH_SAVED = 96 * 128, 64, 2**27
 
 
 class CPUConvolutions(TorchFunctionMode):
@@ -73,7 +73,8 @@ def _size_of_windows(images, weight, bias=None, stride=1, padding=0, dilation=1,
         return len(images) * _count(images.shape[2], size) * _count(images.shape[3], size)
 
     size = min((2, 3, 4), key=lambda size: windows(size) * (size + 2) ** 2)
-    return size if windows(size) >= max(MANY_WINDOWS, MUCH_WORK / products) else None
+    saved = windows(size) * products * (9 * size**2 - (size + 2) ** 2)
+    return size if windows(size) >= MANY_WINDOWS and saved >= MUCH_SAVED else None
 
 
 def _count(length, size):

@@ -149,9 +149,9 @@ def conv(channels_in, channels_out, kernel=3, **options):
 @pytest.mark.parametrize(
     "layer, shape, expected",
     [
-        (conv(256, 256), (16, 256, 6, 6), 3),  # windows of 3 cover a map of 6
+        (conv(256, 256), (32, 256, 6, 6), 3),  # windows of 3 cover a map of 6
         (conv(128, 96), (90, 128, 7, 7), 4),
-        (conv(256, 256), (64, 256, 2, 2), 2),
+        (conv(256, 256), (128, 256, 2, 2), 2),
         (conv(256, 256), (1, 256, 32, 32), 4),
         (conv(256, 256), (15, 256, 6, 6), None),  # 60 windows do not pay
         (conv(128, 95), (90, 128, 7, 7), None),  # too few channels
@@ -178,7 +178,7 @@ def test_which_convolutions_are_winograd_s(windows, layer, shape, expected):
 @pytest.mark.parametrize(
     "make, size, single, sizes",
     [
-        (d2lnets.resnet18, 28, 4, [2] * 3),
+        (d2lnets.resnet18, 28, 4, [4] * 3 + [2] * 3),
         (d2lnets.resnet18, 96, 0, [4] * 3 + [3] * 6),
         (d2lnets.fast_resnet, 28, 0, []),
     ],
