@@ -290,6 +290,7 @@ def test_the_network_is_left_as_it_was_but_for_its_weights(data):
 
 
 def test_mixed_precision_is_for_hardware_that_has_it(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     for amx, expected in ((True, "bf16"), (False, "no")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         assert precision(torch.device("cpu")) == expected
@@ -304,6 +305,7 @@ def test_mixed_precision_is_for_hardware_that_has_it(monkeypatch):
 
 
 def test_bf16_stays_close_to_float32(data, monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     losses = []
     for amx in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
