@@ -29,8 +29,8 @@ from d2lnets.densenet import DENSENET121_BLOCKS
 from d2lnets.files import expanded
 from d2lnets.training.bench import BENCHMARKED, Benchmark, convolution_peak, peak_of_tensors, stepper, time_by_operation
 from d2lnets.training.loop import pick_device
-from d2lnets.training.recipe import BOOK, Recipe
-from d2lnets.training.runs import load_all, load_experiment, machine, versions
+from d2lnets.training.recipe import BOOK, D2L
+from d2lnets.training.runs import load_experiment, machine, versions
 
 TARGETS = (0.90, 0.92, 0.93, 0.94)
 PEERS = ("d2l", "d2l's loop", "torchvision")
@@ -290,12 +290,6 @@ def where_d2l_looks(data, folder):
     return folder / "work"
 
 
-def chosen_runs():
-    """The recorded runs whose recipe kept a validation split: no choice was made by their test accuracy."""
-    runs = [load_all(), *load_experiment("recipe", "budgets", "sooner").values()]
-    return [run for each in runs for run in each if not run.recipe["score_test"] and run.test]
-
-
 def time_to_accuracy(results):
     """Seconds of computing to a test accuracy: recorded epochs, at what an image costs in this run.
 
@@ -308,12 +302,13 @@ def time_to_accuracy(results):
         + results["delivery, 96×96"]["d2l, 0 workers"]["cpu_seconds_per_image"]
     )
     ways = {BOOK: "d2lnets", replace(BOOK, **MUON): "d2lnets, Muon"}  # whose steps were timed
-    (slow,) = (run for run in load_all() if run.recipe["score_test"])
+    (slow,) = load_experiment("earlier")["resnet18", replace(D2L, epochs=14)]
     budgets = {}
-    for run in chosen_runs():
-        way = ways.get(replace(Recipe(**run.recipe), epochs=BOOK.epochs))
-        if run.network == "fast-resnet" and way:
-            budgets.setdefault((way, len(run.epochs), run.examples), []).append(run.test["accuracy"])
+    for (network, recipe), runs in load_experiment("recipe", "budgets", "sooner").items():
+        way = ways.get(replace(recipe, epochs=BOOK.epochs))
+        if network == "fast-resnet" and way:
+            for run in runs:
+                budgets.setdefault((way, recipe.epochs, run.examples), []).append(run.test["accuracy"])
 
     def seconds(budget, precision=""):
         way, epochs, examples = budget

@@ -26,7 +26,7 @@ from d2lnets.training import parallel
 from d2lnets.training.bench import convolution_peak, training_speed
 from d2lnets.training.loop import DivergedError, Interrupted, evaluate, fit, pick_device
 from d2lnets.training.recipe import CHOICES, RECIPES, Recipe
-from d2lnets.training.runs import compare, load_all, machine
+from d2lnets.training.runs import COMPARED, compare, load_all, machine
 
 EXAMPLES = {
     "train": """
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_train(_command(commands, _train, "train networks on Fashion-MNIST, and write a JSON file for each seed"))
     runs = _command(commands, _runs, "list recorded runs, compare networks, plot their curves")
     runs.add_argument("networks", nargs="*", metavar="NAME", help="only these; by default all that have runs")
-    runs.add_argument("--from", dest="folder", type=expanded, help="folder of JSON files; by default the package's own")
+    source = "folder of JSON files, or a .jsonl file; by default the compared networks that ship with the package"
+    runs.add_argument("--from", dest="path", metavar="PATH", type=expanded, default=COMPARED, help=source)
     runs.add_argument("--plot", type=expanded, metavar="FILE", help="draw the validation curves, as PNG, PDF or SVG")
     trace = _command(commands, _trace, "a network's shapes, parameters and multiply-adds by stage")
     trace.add_argument("network", metavar="NAME", help=", ".join(NETWORKS))
@@ -208,7 +209,7 @@ def _say(text):
 
 
 def _runs(options):
-    runs = load_all(options.folder)
+    runs = load_all(options.path)
     known = {run.network for run in runs}
     for network in options.networks:
         if network not in known:

@@ -17,7 +17,6 @@ from d2lnets.resnet import cifar_resnet, fast_resnet, resnet18, resnet50
 
 SMALL: dict[str, Callable[[], nn.Sequential]] = {  # for 28x28; thin has half of the channels, wide twice as many
     "fast-resnet": fast_resnet,
-    "fast-resnet-wide": partial(fast_resnet, (32, 128, 256)),
     "resnet18-small": partial(resnet18, small=True),
     "resnet50-small": partial(resnet50, 1, 10, small=True),
     "googlenet-small": partial(googlenet, small=True),

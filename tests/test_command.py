@@ -109,7 +109,7 @@ def test_bench_says_how_near_the_peak(capsys):
 def test_runs_of_a_network_that_has_none(tmp_path):
     with pytest.raises(SystemExit, match="no runs of 'nothing'; there are runs of no network"):
         main(["runs", "nothing", "--from", str(tmp_path)])
-    with pytest.raises(SystemExit, match="there is no folder"):
+    with pytest.raises(SystemExit, match="there is no folder, and no file, "):
         main(["runs", "--from", str(tmp_path / "nowhere")])
     (tmp_path / "a.json").write_text(json.dumps([1]), encoding="utf-8")
     with pytest.raises(SystemExit, match="is not a recorded run"):

@@ -82,6 +82,7 @@ for step in (
     {"label_smoothing": 0.1},
 ):
     LADDER.append(LADDER[-1] | step)  # the last is the book's
+LARGE = [{"batch_size": 1024, "lr": lr} for lr in (0.4, 0.8)]  # paired with the last
 
 COMPARED = [
     "plain20",
@@ -118,10 +119,11 @@ def jobs(experiment):
         *(("fast-resnet", replace(BOOK, epochs=epochs)) for epochs in (1, 2, 4, 8, 12, 16)),
         *(("fast-resnet", replace(BOOK, epochs=epochs, **muon)) for epochs in (1, 2, 16)),
     ]
+    ladder = [*(replace(D2L, **step) for step in LADDER), *(replace(BOOK, **step) for step in LARGE)]
     plans = {
         "recipe": (8, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
         "tried": (3, [("fast-resnet", replace(BOOK, **part)) for part in TRIED]),
-        "ladder": (6, [("fast-resnet", replace(D2L, **step)) for step in LADDER]),
+        "ladder": (6, [("fast-resnet", recipe) for recipe in ladder]),
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
         "networks": (6, [(name, BOOK) for name in COMPARED]),
         "budgets": (6, budgets),

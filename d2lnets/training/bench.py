@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import NamedTuple
@@ -222,21 +222,23 @@ class Benchmark:
     def accuracy(self) -> Table:
         """Seconds of computing to a test accuracy, by d2l's recipe and by the book's.
 
-        A ">" marks d2l's where its run never got there; the last two columns are d2l's seconds over ours.
+        A ">" marks d2l's where its run never got there; the last two rows are d2l's seconds over ours.
         """
-        rows: list[list[str | float | None]] = []
-        for target, row in self.results["accuracy"].items():
+        rows = ["d2l: epochs", "CPU-seconds", "ours: optimizer", "epochs", "images", "runs", "test accuracy"]
+        rows += ["CPU-seconds", "in float32", "d2l / ours", "in float32 too"]
+        columns = []
+        for row in self.results["accuracy"].values():
             bound, theirs = "" if row["d2l_reached"] else "> ", row["d2l_cpu_seconds"]
-            found = [target, f"{bound}{row['d2l_epochs']}", f"{bound}{theirs:,.0f}"]
+            column = [f"{bound}{row['d2l_epochs']}", f"{bound}{theirs:,.0f}"]
             if "d2lnets_epochs" in row:
-                epochs, images, runs = (row[f"d2lnets_{each}"] for each in ("epochs", "examples", "seeds"))
+                counts = (row[f"d2lnets_{each}"] for each in ("epochs", "examples", "seeds"))
+                column += [row["d2lnets_optimizer"], *(f"{each:,}" for each in counts)]
                 ours = [row[f"d2lnets_cpu_seconds{each}"] for each in ("", "_float32")]
-                found += [f"{epochs} × {images:,}, {row['d2lnets_optimizer']}", runs, row["d2lnets_test"], *ours]
-                found += [f"{bound}{theirs / each:,.0f}" for each in ours]
-            rows.append(found + [None] * (10 - len(found)))
-        head = ["epochs, d2l", "CPU-s, d2l", "epochs × images, ours", "runs", "test, ours", "CPU-s, ours"]
-        head += ["in float32", "d2l / ours", "in float32 too"]
-        return Table(["mark", *head], rows, ["", ">", ">", ">", "d", ".1%", ",.0f", ",.0f", ">", ">"])
+                column += [f"{row['d2lnets_test']:.1%}", *(f"{each:,.0f}" for each in ours)]
+                column += [f"{bound}{theirs / each:,.0f}" for each in ours]
+            columns.append(column)
+        table: list[list[str | float | None]] = [list(row) for row in zip_longest(rows, *columns)]
+        return Table(["", *self.results["accuracy"]], table, ["", *[">"] * len(columns)])
 
     def memory(self) -> Table:
         """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""

@@ -9,22 +9,17 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from d2lnets.training import parallel
-
-MANY_CHANNELS = 512  # of a convolution's output
 # Winograd's algorithm pays from so many channels in times channels out, windows in a batch, and multiplications saved.
 # Less would gain little; and the layers of `fast_resnet` stay, number for number, what a plain loop computes.
 MANY_PRODUCTS, MANY_WINDOWS, MUCH_SAVED = 96 * 128, 64, 2**27
 
 
 class CPUConvolutions(TorchFunctionMode):
-    """In this ``with`` block three kinds of convolution are computed otherwise, and alike but for rounding.
+    """In this ``with`` block two kinds of convolution are computed otherwise, and alike but for rounding.
 
     - One that gives a single position is a matrix product of the weights that see the map. ResNet-18 at 28×28 ends in
       maps of 1×1, where eight of the nine weights of a 3×3 kernel see padding: their products and gradients are zero.
     - One of 3×3 between many channels, in 32 bits or more, is computed with fewer multiplications, by `winograd`.
-    - Others in float32 that give many channels are not computed in channels-last, in which PyTorch's library for CPUs,
-      oneDNN, is slower at it.
     """
 
     def __torch_function__(
@@ -37,15 +32,10 @@ class CPUConvolutions(TorchFunctionMode):
             # The channels come last, as they lie in memory, so that nothing but the window is copied.
             seen = weight.permute(0, 2, 3, 1)[:, *window].flatten(1)
             return F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, *others[:1])[:, :, None, None]
-        if torch.is_autocast_enabled("cpu") or weight.dtype not in (torch.float32, torch.float64):
-            return func(*args)
-        if size := _size_of_windows(*args):
+        many_bits = not torch.is_autocast_enabled("cpu") and weight.dtype in (torch.float32, torch.float64)
+        if many_bits and (size := _size_of_windows(*args)):
             return winograd(images, weight, others[0], size)
-        if len(weight) >= MANY_CHANNELS and weight.shape[-1] > 1:
-            if parallel.processes() == 1:  # several have set up their exchange for the layout that there was
-                weight.data = weight.data.contiguous()
-            images = images.contiguous()
-        return func(images, weight, *others)
+        return func(*args)
 
 
 def _window(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):

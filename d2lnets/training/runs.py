@@ -32,6 +32,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # asked for below
 
 RECORDED = Path(__file__).parent / "recorded"
+COMPARED = RECORDED / "networks.jsonl"
 WATCHED = RECORDED.parent / "watched.json"  # twenty images whose answers are recorded after every epoch; test labels
 
 
@@ -172,21 +173,22 @@ class Run:
         return self._table("html")
 
 
-def load_runs(network: str, recipe: Recipe = BOOK) -> list[Run]:
+def load_runs(network: str, recipe: Recipe = BOOK, experiment: str = "networks") -> list[Run]:
     """The recorded runs of a network by a recipe, full trainings that ship with the package, one for each seed.
+
+    `experiment` is one of `load_experiment`.
 
     Raises:
         ValueError: there are none; the message says of what there are.
     """
-    everything = load_all()
-    runs = [run for run in everything if run.network == network and Recipe(**run.recipe) == recipe]
-    if runs:
-        return sorted(runs, key=lambda run: run.seed)
-    recipes = sorted({str(Recipe(**run.recipe)) for run in everything if run.network == network})
+    everything = load_experiment(experiment)
+    if runs := everything.get((network, recipe)):
+        return runs
+    recipes = sorted(str(other) for name, other in everything if name == network)
     if recipes:
         raise ValueError(f"no recorded runs of {network} by the recipe {recipe}; there are by {', '.join(recipes)}")
-    known = ", ".join(sorted({run.network for run in everything})) or "no network"
-    raise ValueError(f"no recorded runs of {network!r}; there are runs of {known}")
+    known = ", ".join(sorted({name for name, _ in everything}))
+    raise ValueError(f"no recorded runs of {network!r} in {experiment!r}; there are runs of {known}")
 
 
 def load_experiment(*names: str) -> dict[tuple[str, Recipe], list[Run]]:
@@ -206,16 +208,18 @@ def load_experiment(*names: str) -> dict[tuple[str, Recipe], list[Run]]:
     return {what: sorted(runs, key=lambda run: run.seed) for what, runs in found.items()}
 
 
-def load_all(folder: Path | str | None = None) -> list[Run]:
-    """All runs in a folder; without one, those that ship with the package.
+def load_all(path: Path | str = COMPARED) -> list[Run]:
+    """All runs of a folder of JSON files, as `Run.save` writes them, or of a ``.jsonl`` file of ``tools/record.py``.
 
     Raises:
-        ValueError: there is no such folder, or a JSON file in it is no run.
+        ValueError: there is no such folder or file, or it holds what is no run.
     """
-    folder = RECORDED if folder is None else expanded(folder)
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
-    return [Run.load(path) for path in sorted(folder.glob("*.json"))]
+    path = expanded(path)
+    if path.is_dir():
+        return [Run.load(each) for each in sorted(path.glob("*.json"))]
+    if not path.is_file():
+        raise ValueError(f"there is no folder, and no file, {path}")
+    return Run.load_lines(path)
 
 
 @dataclass(repr=False)

@@ -15,6 +15,7 @@ from d2lnets.training.loop import DivergedError
 from d2lnets.training.recipe import BOOK, D2L, Recipe
 from d2lnets.training.runs import RECORDED, Run, pack, unpack
 
+EARLIER = RECORDED / "earlier.jsonl"  # before there was a plan: tests/training/test_runs.py
 FASHION = d2lnets.load_fashion_mnist(SUBSET)
 
 
@@ -116,11 +117,11 @@ def test_what_one_experiment_refuses_the_next_does_not_feel(tmp_path, monkeypatc
 
 
 def test_the_ladder_leads_from_d2ls_recipe_to_the_books():
-    first, *_, last = (recipe for _, recipe, seed in record.jobs("ladder") if seed == 0)
+    first, *_, last = (recipe for _, recipe, seed in record.jobs("ladder") if seed == 0 and recipe.batch_size == 128)
     assert first == replace(D2L, image_size=None, mixed_precision=True, score_test=False, epochs=4) and last == Recipe()
 
 
-@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.jsonl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(set(RECORDED.glob("*.jsonl")) - {EARLIER}), ids=lambda path: path.stem)
 def test_what_ships_was_planned_and_made_on_one_kind_of_machine(path):
     rows = lines(path)
     planned = {record.key(*job) for job in record.jobs(path.stem.removeprefix("gpu_"))}

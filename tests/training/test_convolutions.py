@@ -82,24 +82,6 @@ def test_other_convolutions_are_left_alone(products, options):
     assert products == []
 
 
-def test_many_channels_in_float32_are_not_channels_last():
-    torch.manual_seed(0)
-    conv = nn.Conv2d(8, 512, 3, padding=1).to(memory_format=torch.channels_last)
-    images = torch.rand(2, 8, 3, 3).contiguous(memory_format=torch.channels_last)
-    plain, few = copy.deepcopy(conv), nn.Conv2d(8, 511, 3).to(memory_format=torch.channels_last)
-    with CPUConvolutions():
-        with torch.autocast("cpu", torch.bfloat16):
-            assert conv(images).is_contiguous(memory_format=torch.channels_last)
-        assert few(images).shape == (2, 511, 1, 1) and not few.weight.is_contiguous()
-        found = conv(images)
-    assert found.is_contiguous() and conv.weight.is_contiguous() and not plain.weight.is_contiguous()
-    expected = plain(images)
-    torch.testing.assert_close(found, expected)
-    for out in (found, expected):
-        out.square().sum().backward()
-    torch.testing.assert_close(conv.weight.grad, plain.weight.grad)
-
-
 @pytest.fixture
 def windows(monkeypatch):
     """The sizes of the windows of all convolutions that are computed by Winograd's algorithm."""
