@@ -9,6 +9,7 @@ import d2lnets
 from d2lnets.__main__ import EXAMPLES, main
 from d2lnets.data import SUBSET
 from d2lnets.networks import NETWORKS
+from d2lnets.training.runs import RECORDED
 
 
 @pytest.fixture
@@ -104,6 +105,14 @@ def test_a_trace_is_at_the_networks_own_size(capsys):
 def test_bench_says_how_near_the_peak(capsys):
     main(["bench", "fast-resnet", "--batch-size", "16", "--device", "cpu"])
     assert re.search(r"fast-resnet +\d+ +\d+ +\d+%", capsys.readouterr().out)
+
+
+def test_runs_are_those_of_the_package_or_of_a_file(capsys):
+    main(["runs", "resnet20"])
+    assert re.search(r"resnet20 +book +269,450 +6 ", capsys.readouterr().out)
+    main(["runs", "--from", str(RECORDED / "ladder.jsonl")])
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"fast-resnet .* 274,186 +6 ", printed)) == 13 and "book batch_size=1024 lr=0.4" in printed
 
 
 def test_runs_of_a_network_that_has_none(tmp_path):
