@@ -238,7 +238,7 @@ class Benchmark:
                 column += [f"{bound}{theirs / each:,.0f}" for each in ours]
             columns.append(column)
         table: list[list[str | float | None]] = [list(row) for row in zip_longest(rows, *columns)]
-        return Table(["", *self.results["accuracy"]], table, ["", *[">"] * len(columns)])
+        return Table(["mark", *self.results["accuracy"]], table, ["", *[">"] * len(columns)])
 
     def memory(self) -> Table:
         """The most bytes of tensors alive at once in a DenseNet's step, plain and checkpointed, and its seconds."""

@@ -237,7 +237,7 @@ def test_a_mark_that_only_one_of_two_reached_is_a_column_too():
     theirs = benchmark.results["accuracy"][first]
     benchmark.results["accuracy"] = {first: theirs, "99%": {key: theirs[key] for key in theirs if "d2lnets" not in key}}
     table = benchmark.accuracy()
-    assert table.headers == ["", first, "99%"] and {len(row) for row in table.rows} == {3}
+    assert table.headers == ["mark", first, "99%"] and {len(row) for row in table.rows} == {3}
     assert [row[0] for row in table.rows if row[2] is None] == [row[0] for row in table.rows[2:]]
     assert f"{theirs['d2l_cpu_seconds'] / theirs['d2lnets_cpu_seconds']:,.0f}" in table.rows[-2]
 
