@@ -91,6 +91,7 @@ COMPARED = [
     "resnet56",
     "resnet18-small",
     "resnet50-small",
+    "resnet18",
     "googlenet-small-bn",
     "googlenet-small",
     "densenet-small",
