@@ -17,8 +17,8 @@ MANY_PRODUCTS, MANY_WINDOWS, MUCH_SAVED = 96 * 128, 64, 2**27
 class CPUConvolutions(TorchFunctionMode):
     """In this ``with`` block two kinds of convolution are computed otherwise, and alike but for rounding.
 
-    - One that gives a single position is a matrix product of the weights that see the map. ResNet-18 at 28×28 ends in
-      maps of 1×1, where eight of the nine weights of a 3×3 kernel see padding: their products and gradients are zero.
+    - One whose every position sees the whole map is one matrix product of the weights that see something. ResNet-18 at
+      28×28 ends in maps of 2×2 and 1×1, where eight of the nine weights of a 3×3 kernel see padding.
     - One of 3×3 between many channels, in 32 bits or more, is computed with fewer multiplications, by `winograd`.
     """
 
@@ -28,27 +28,52 @@ class CPUConvolutions(TorchFunctionMode):
         if func is not F.conv2d or kwargs:  # `nn.Conv2d` gives no argument by name
             return func(*args, **(kwargs or {}))
         images, weight, *others = args
-        if window := _window(*args):
-            # The channels come last, as they lie in memory, so that nothing but the window is copied.
-            seen = weight.permute(0, 2, 3, 1)[:, *window].flatten(1)
-            return F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, *others[:1])[:, :, None, None]
+        if windows := _windows_of_the_whole(*args):
+            return _as_product(images, weight, others[0], *windows)
         many_bits = not torch.is_autocast_enabled("cpu") and weight.dtype in (torch.float32, torch.float64)
         if many_bits and (size := _size_of_windows(*args)):
             return winograd(images, weight, others[0], size)
         return func(*args)
 
 
-def _window(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """The rows and the columns of a kernel that see the map, of which there is one position; None for other layers."""
+def _windows_of_the_whole(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """For the rows and for the columns of the result which part of a kernel sees the map; None if one sees not all."""
     pairs = isinstance(stride, tuple) and isinstance(padding, tuple)
     if images.dim() != 4 or groups != 1 or dilation != (1, 1) or not pairs:
         return None
-    ends = [
-        (before, before + size)
-        for size, kernel, step, before in zip(images.shape[2:], weight.shape[2:], stride, padding)
-        if (size + 2 * before - kernel) // step == 0 and before + size <= kernel
-    ]
-    return [slice(*each) for each in ends] if len(ends) == 2 else None
+    windows = []
+    for size, kernel, step, border in zip(images.shape[2:], weight.shape[2:], stride, padding):
+        starts = range(border, kernel - size - border - 1, -step)
+        if not starts or starts[-1] < 0 or border + size > kernel:
+            return None
+        windows.append([slice(start, start + size) for start in starts])
+    return windows
+
+
+def _as_product(images, weight, bias, rows, columns):
+    """The channels come last, as they lie in memory, so that nothing but the windows is copied."""
+    seen = _Seen.apply(weight, [*product(rows, columns)])
+    biases = None if bias is None else bias.repeat(len(rows) * len(columns))
+    results = F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, biases)
+    return results.view(len(images), len(rows), len(columns), len(weight)).permute(0, 3, 1, 2)
+
+
+class _Seen(torch.autograd.Function):
+    """What each position sees of the weights: (O, C, K, L) -> (positions * O, H * W * C)."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, windows: Sequence[tuple[slice, slice]]) -> torch.Tensor:
+        ctx.shape, ctx.windows = weight.shape, windows
+        return torch.cat([weight.permute(0, 2, 3, 1)[:, *window].flatten(1) for window in windows])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # one gradient
+        out, channels, *kernel = ctx.shape
+        weight = grad.new_zeros(out, *kernel, channels)
+        for window, part in zip(ctx.windows, grad.chunk(len(ctx.windows))):
+            seen = weight[:, *window]
+            seen += part.view(seen.shape)
+        return weight.permute(0, 3, 1, 2), None
 
 
 def _size_of_windows(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -88,9 +113,14 @@ def winograd(
     (batch, channels, height, width), out = images.shape, len(weight)
     down, across = _count(height, size), _count(width, size)
     points = (size + 2) ** 2
-    x = (of_images @ _Windows.apply(images, size)).view(points, -1, channels)
+    if down == across == 1:  # the border of zeros need not be multiplied
+        inside = of_images.view(points, size + 2, size + 2)[:, 1 : height + 1, 1 : width + 1].flatten(1)
+        x = inside @ images.permute(2, 3, 0, 1).reshape(height * width, -1)
+    else:
+        x = of_images @ _Windows.apply(images, size)
+    x = x.view(points, -1, channels)
     w = (of_weight @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(points, out, channels)
-    y = (of_result @ (x @ w.mT).view(points, -1)).view(size, size, batch, down, across, out)
+    y = (of_result @ _Products.apply(x, w).view(points, -1)).view(size, size, batch, down, across, out)
     y = y.permute(2, 3, 0, 4, 1, 5).reshape(batch, down * size, across * size, out)[:, :height, :width]
     return (y if bias is None else y + bias).permute(0, 3, 1, 2)
 
@@ -139,3 +169,17 @@ class _Windows(torch.autograd.Function):
             padded[:, below : down + below, : part.shape[2], right : across + right, : part.shape[4]] += part
         images = padded.view(batch, (down + 1) * size, (across + 1) * size, channels)
         return images[:, 1 : height + 1, 1 : width + 1].permute(0, 3, 1, 2), None
+
+
+class _Products(torch.autograd.Function):
+    """``x @ w.mT``, and the gradient of w lies in memory as w does: PyTorch's own has to be copied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, w)
+        return x @ w.mT
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]  # one gradient
+        x, w = ctx.saved_tensors
+        return grad @ w, grad.mT @ x

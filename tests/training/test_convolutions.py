@@ -34,24 +34,28 @@ def products(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "kernel, stride, padding, height, width, seen",
+    "kernel, stride, padding, height, width, shape",
     [
-        (3, 1, 1, 1, 1, (1, 1)),
-        (3, 2, 1, 2, 2, (2, 2)),
-        (3, 2, 1, 1, 2, (1, 2)),
-        (1, 1, 0, 1, 1, (1, 1)),
-        (1, 2, 0, 1, 1, (1, 1)),
-        (5, 1, 2, 1, 1, (1, 1)),
-        ((3, 5), 1, 0, 3, 5, (3, 5)),
-        (7, 2, 3, 2, 2, (2, 2)),
-        (3, 1, 1, 2, 2, None),  # four positions
-        (3, 2, 1, 2, 3, None),  # two
+        (3, 1, 1, 1, 1, (4, 6)),
+        (3, 2, 1, 2, 2, (4, 6 * 2 * 2)),
+        (3, 2, 1, 1, 2, (4, 6 * 2)),
+        (1, 1, 0, 1, 1, (4, 6)),
+        (1, 2, 0, 1, 1, (4, 6)),
+        (5, 1, 2, 1, 1, (4, 6)),
+        ((3, 5), 1, 0, 3, 5, (4, 6 * 3 * 5)),
+        (7, 2, 3, 2, 2, (4, 6 * 2 * 2)),
+        (3, 1, 1, 2, 2, (4 * 4, 6 * 2 * 2)),  # four positions, of which each sees all
+        (3, 1, 1, 1, 2, (2 * 4, 6 * 2)),
+        (7, 2, 3, 4, 3, (4 * 4, 6 * 4 * 3)),
+        (3, 2, 1, 2, 3, None),  # the left position sees two columns of three
+        (3, 1, 1, 3, 3, None),  # the middle one does
         (1, 2, 0, 2, 2, None),  # one, but the kernel does not see all of the map
+        (3, 1, 0, 4, 3, None),  # one column, two rows
         (3, 1, "same", 1, 1, None),
     ],
 )
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_same_numbers_and_gradients(products, kernel, stride, padding, height, width, seen, bias):
+def test_the_same_numbers_and_gradients(products, kernel, stride, padding, height, width, shape, bias):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 4, kernel, stride, padding, bias=bias).double().to(memory_format=torch.channels_last)
     plain, images = copy.deepcopy(conv), torch.rand(2, 6, height, width, dtype=torch.float64, requires_grad=True)
@@ -59,7 +63,7 @@ def test_the_same_numbers_and_gradients(products, kernel, stride, padding, heigh
     with CPUConvolutions():
         found = conv(images)
     expected = plain(others)
-    assert products == ([(4, 6 * seen[0] * seen[1])] if seen else [])
+    assert products == ([shape] if shape else [])
     torch.testing.assert_close(found, expected)
     for out in (found, expected):
         out.square().sum().backward()
@@ -133,7 +137,8 @@ def conv(channels_in, channels_out, kernel=3, **options):
     [
         (conv(256, 256), (32, 256, 6, 6), 3),  # windows of 3 cover a map of 6
         (conv(128, 96), (90, 128, 7, 7), 4),
-        (conv(256, 256), (128, 256, 2, 2), 2),
+        (conv(256, 256), (128, 256, 2, 3), 3),
+        (conv(256, 256), (128, 256, 2, 5), 2),
         (conv(256, 256), (1, 256, 32, 32), 4),
         (conv(256, 256), (15, 256, 6, 6), None),  # 60 windows do not pay
         (conv(128, 95), (90, 128, 7, 7), None),  # too few channels
@@ -158,16 +163,16 @@ def test_which_convolutions_are_winograd_s(windows, layer, shape, expected):
 
 
 @pytest.mark.parametrize(
-    "make, size, single, sizes",
+    "make, size, whole, sizes",
     [
-        (d2lnets.resnet18, 28, 4, [4] * 3 + [2] * 3),
+        (d2lnets.resnet18, 28, 7, [4] * 3),  # three layers of 2 by 2 positions, four of one
         (d2lnets.resnet18, 96, 0, [4] * 3 + [3] * 6),
         (d2lnets.fast_resnet, 28, 0, []),
     ],
 )
-def test_which_layers_of_a_network_that_is_trained(products, windows, make, size, single, sizes):
+def test_which_layers_of_a_network_that_is_trained(products, windows, make, size, whole, sizes):
     recipe = replace(BOOK, lr=0.01, image_size=size, mixed_precision=False)
     trainer = Trainer(make(), recipe, device="cpu")
     data = d2lnets.load_fashion_mnist(SUBSET)
     trainer.step(data.train, torch.arange(128), 0.01, seeded(0))
-    assert len(products) == single and windows == sizes
+    assert len(products) == whole and windows == sizes
