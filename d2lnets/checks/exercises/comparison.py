@@ -82,7 +82,7 @@ COMPARISON = {
     2: Exercise(
         lambda apart, gap: (apart - gap**2) / (gap / 2) ** 2,
         hint="Set the gap to twice the standard error, and solve for the number of images.",
-        note="For three tenths of a percent it takes more images than the test set has, and far fewer than unshared.",
+        note="For three tenths of a point it takes more images than the test set has, and far fewer than unshared.",
         calls=((0.035, 0.003), (0.2, 0.05)),
         others=lambda random: tuple((random.uniform(0.02, 0.3), random.uniform(0.005, 0.05)) for _ in range(3)),
         mistakes={
