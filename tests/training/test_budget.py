@@ -99,7 +99,7 @@ def test_where_there_is_a_gpu_all_of_it_goes_there_as_a_graph(monkeypatch):
     right = lesson.answers(net, data.test) == data.test.labels
     assert asked == ["cuda"]
     assert right.double().mean().item() == pytest.approx(run.epochs[-1]["validation_accuracy"])
-    assert "(test);" in lesson.beside(run, d2lnets.load_runs("resnet18", experiment="earlier"))
+    assert "(test);" in lesson.beside(run, d2lnets.load_runs("resnet18"))
 
 
 def test_a_run_is_set_beside_recorded_ones_in_a_sentence():

@@ -73,6 +73,16 @@ def test_the_same_numbers_and_gradients(products, kernel, stride, padding, heigh
         assert mine.grad.stride() == mine.stride()  # or every step would copy it
 
 
+def test_autocast_gives_16_bits_as_without():
+    conv, images = nn.Conv2d(6, 4, 3, padding=1), torch.rand(3, 6, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = conv(images)
+        with CPUConvolutions():
+            found = conv(images)
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
 @pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2, "padding": 2}], ids=["groups", "dilation"])
 def test_other_convolutions_are_left_alone(products, options):
     conv = nn.Conv2d(6, 4, 3, **{"padding": 1} | options)
