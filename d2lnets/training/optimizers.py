@@ -6,8 +6,60 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
 
 from d2lnets.training.recipe import Recipe
+
+MANY = 2**20  # weights: less than that a step of SGD hardly feels, and they stay, number for number, PyTorch's
+
+
+class OnePassSGD(torch.optim.SGD):
+    """``torch.optim.SGD`` with Nesterov momentum on a CPU, where every number is read and written once a step.
+
+    PyTorch's own, with ``fused=True``, copies kernels that lie in channels-last, and takes no weight that joins later.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float | torch.Tensor, momentum: float = 0.9, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, lr, momentum, weight_decay=weight_decay, nesterov=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            learning = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in learning:
+                if "momentum_buffer" not in self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            gradients = [_laid_as(weight, weight.grad) for weight in learning]
+            momenta = [self.state[weight]["momentum_buffer"] for weight in learning]
+            sgd(
+                [_channels_last(each) for each in learning],
+                [_channels_last(each) for each in gradients],
+                [_channels_last(each) for each in momenta],
+                fused=True,
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=True,
+                maximize=False,
+            )
+        return loss
+
+
+def _laid_as(weight, gradient):
+    """The gradient, in memory as the weight is: both are gone through from end to end."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+
+
+def _channels_last(tensor):
+    """A view in whose order a kernel in channels-last lies in memory."""
+    return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor
 
 
 class Muon(torch.optim.Optimizer):
@@ -76,7 +128,10 @@ def optimizers(net: nn.Module, recipe: Recipe, graph: bool = False) -> list[torc
         return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
     if recipe.optimizer == "sgd":
-        sgd = torch.optim.SGD(
+        many = weights[0].device.type == "cpu" and sum(weight.numel() for weight in weights) > MANY
+        if many and recipe.momentum:
+            return [OnePassSGD(groups(weights), lr, recipe.momentum, recipe.weight_decay)]
+        of_pytorch = torch.optim.SGD(
             groups(weights),
             lr,
             recipe.momentum,
@@ -84,7 +139,7 @@ def optimizers(net: nn.Module, recipe: Recipe, graph: bool = False) -> list[torc
             nesterov=recipe.momentum > 0,
             fused=graph or None,
         )
-        return [sgd]
+        return [of_pytorch]
     kernels = [weight for weight in weights if weight.dim() == 4] if recipe.optimizer == "muon" else []
     rest = [weight for weight in weights if all(weight is not kernel for kernel in kernels)]
     found = [Muon(kernels, lr, recipe.momentum, recipe.weight_decay)] if kernels else []

@@ -9,9 +9,11 @@ from torch import nn
 
 import d2lnets
 from d2lnets.data import SUBSET
+from d2lnets.networks import build
 from d2lnets.training import graph, needs
+from d2lnets.training import optimizers as module
 from d2lnets.training.loop import Trainer
-from d2lnets.training.optimizers import Muon, optimizers, orthogonal
+from d2lnets.training.optimizers import Muon, OnePassSGD, optimizers, orthogonal
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,40 @@ def test_each_weight_has_one_optimizer_and_vectors_may_be_spared():
     assert isinstance(adamw, torch.optim.AdamW)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_training_that_was_stopped_ends_with_the_very_numbers(optimizer, data, tmp_path):
+def test_sgd_in_one_pass_is_pytorchs():
+    """Whatever lies how in memory, with a weight that joins later and one that rests."""
+    torch.manual_seed(0)
+    shapes = (6, 4, 3, 3), (5, 4, 1, 1), (6, 4, 3, 3), (100, 7), (33,)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    ours[0].data = ours[0].data.to(memory_format=torch.channels_last)
+    theirs = copy.deepcopy(ours)
+    assert ours[0].stride() == theirs[0].stride() != ours[2].stride()
+    groups = [[{"params": each[:3], "weight_decay": 0.0}, {"params": each[3:]}] for each in (ours, theirs)]
+    one_pass = OnePassSGD(groups[0], 0.1, 0.8, 0.01)
+    pair = one_pass, torch.optim.SGD(groups[1], 0.1, 0.8, weight_decay=0.01, nesterov=True)
+    for step in range(6):
+        for number, (one, other) in enumerate(zip(ours, theirs)):
+            gradient = torch.randn(one.shape)
+            if number in (0, 2) and step % 2:
+                gradient = gradient.to(memory_format=torch.channels_last)
+            rests = (number, step) in [(3, 0), (3, 1), (4, 3)]
+            one.grad, other.grad = (None, None) if rests else (gradient, gradient.clone())
+        for optimizer in pair:
+            assert optimizer.step(lambda: 0.5) == 0.5
+        for one, other in zip(ours, theirs):
+            assert torch.allclose(one, other, rtol=1e-6, atol=1e-6) and one.stride() == other.stride()
+
+
+def test_sgd_in_one_pass_is_for_many_weights_with_momentum():
+    many, few = build("resnet18"), build("fast-resnet")
+    assert isinstance(optimizers(many, recipe())[0], OnePassSGD)
+    for net, chosen in ((few, recipe()), (many, recipe(momentum=0.0)), (many.to("meta"), recipe())):
+        assert type(optimizers(net, chosen)[0]) is torch.optim.SGD
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_a_training_that_was_stopped_ends_with_the_very_numbers(optimizer, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MANY", 0)
     chosen = recipe(optimizer=optimizer, lr=2e-3)
     whole, net = trained(chosen, data)
     path = tmp_path / "state.safetensors"
