@@ -122,7 +122,7 @@ def jobs(experiment):
     ]
     ladder = [*(replace(D2L, **step) for step in LADDER), *(replace(BOOK, **step) for step in LARGE)]
     plans = {
-        "recipe": (8, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
+        "recipe": (9, [("fast-resnet", replace(BOOK, **part)) for part in PARTS]),
         "tried": (3, [("fast-resnet", replace(BOOK, **part)) for part in TRIED]),
         "ladder": (6, [("fast-resnet", recipe) for recipe in ladder]),
         "degradation": (3, [(name, degradation.RECIPE) for name in degradation.NAMES]),
@@ -210,17 +210,17 @@ def record(planned, experiment, data, device, out, streams, until=None):
     Returns:
         What went wrong, a line for each training that failed; the others go on.
     """
-    there, kinds = set(), {machine(device)["device"]}
+    there, here = {}, machine(device)["device"]
     for file in out.parent.glob(f"{out.stem}*.jsonl"):
         for run in Run.load_lines(file):
-            there.add(json.dumps([run.network, run.recipe, run.seed], sort_keys=True))
-            kinds.add(run.machine["device"])
-    if len(kinds) > 1:
-        kinds = " and ".join(sorted(kinds))
-        raise ValueError(
-            f"{out}: what is compared must be made on one kind of machine, not on {kinds}; name another --out"
-        )
+            there[json.dumps([run.network, run.recipe, run.seed], sort_keys=True)] = run.machine["device"], run.seed
     waiting = [job for job in planned if key(*job) not in there]
+    for kind, seed in there.values():
+        if kind != here and any(job[2] == seed for job in waiting):
+            raise ValueError(
+                f"{out}: a seed is recorded on one kind of machine, and seed {seed} on {kind}, not on {here}; "
+                f"name other --seeds, or another --out"
+            )
     recorder = Record(experiment, data, device)
     failed = []
     bar = tqdm(total=len(waiting), desc=experiment, unit="run", mininterval=5)

@@ -51,7 +51,10 @@ def _windows_of_the_whole(images, weight, bias=None, stride=1, padding=0, dilati
 
 
 def _as_product(images, weight, bias, rows, columns):
-    """The channels come last, as they lie in memory, so that nothing but the windows is copied."""
+    """The convolution as one matrix product, (N, H * W * C) times what each position sees of the weights.
+
+    The channels come last, as they lie in memory, so that nothing but the weights seen is copied.
+    """
     seen = _Seen.apply(weight, [*product(rows, columns)])
     biases = None if bias is None else bias.repeat(len(rows) * len(columns))
     results = F.linear(images.permute(0, 2, 3, 1).flatten(1), seen, biases)

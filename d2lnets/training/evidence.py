@@ -66,15 +66,16 @@ def by_seed(runs: Iterable[Run], others: Iterable[Run], score: Callable[[Run], f
     """The score of `runs` minus that of `others`, seed by seed.
 
     Raises:
-        ValueError: the two have not the same seeds, each once, or were made on unlike machines.
+        ValueError: the two have not the same seeds, each once, or those of one seed were made on unlike machines.
     """
     runs, others = (sorted(each, key=lambda run: run.seed) for each in (runs, others))
     first, second = ([run.seed for run in each] for each in (runs, others))
     if first != second or len(set(first)) < len(first):
         raise ValueError(f"to be paired both need the same seeds, each once, and have {first} and {second}")
-    devices = {str(run.machine["device"]) for run in (*runs, *others)}
-    if len(devices) > 1:
-        raise ValueError(f"a seed is a block on one kind of machine, and these were made on {' and '.join(devices)}")
+    for run, other in zip(runs, others):
+        devices = [str(each.machine["device"]) for each in (run, other)]
+        if len(set(devices)) > 1:
+            raise ValueError(f"a seed is a block on one kind of machine; seed {run.seed} has {' and '.join(devices)}")
     return paired([score(run) for run in runs], [score(run) for run in others])
 
 

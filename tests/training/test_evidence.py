@@ -85,5 +85,7 @@ def test_runs_are_paired_by_seed():
         by_seed([*runs, runs[0]], others, accuracy())
     with pytest.raises(ValueError, match="two pairs or more, got 1"):
         by_seed(runs[1:], others[:1], accuracy())
-    with pytest.raises(ValueError, match="one kind of machine"):
+    with pytest.raises(ValueError, match="one kind of machine; seed 0 has cpu and NVIDIA H200"):
         by_seed(runs, [run(0, [0], "NVIDIA H200"), others[0]], accuracy())
+    elsewhere = [run(0, [0, 0, 0, 1], "NVIDIA H200")], [run(0, [0, 0, 2, 1], "NVIDIA H200")]
+    assert by_seed([*elsewhere[0], runs[1]], [*elsewhere[1], others[0]], accuracy()).each == (0.25, 0.25)
