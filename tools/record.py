@@ -107,7 +107,7 @@ BLOCKS = Recipe(  # of AdamW, by which networks with layer norm are trained too;
     epochs=3, batch_size=64, optimizer="adamw", lr=0.004, weight_decay=0.05, flip_test=False, mixed_precision=False
 )
 
-SOONER = 40_000  # images of a training that ends before an epoch would
+SOONER = 37_500  # images of a training that ends before an epoch would
 
 EXPERIMENTS = ("recipe", "tried", "ladder", "degradation", "networks", "budgets", "sooner", "later", "transfer")
 
