@@ -165,7 +165,8 @@ def _name_rows(axis, rows, label, numbers=()):
     for place, number in enumerate(numbers):
         where = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
         axis.annotate(number, (1, place), (6, 0), **where, va="center", fontsize=8, annotation_clip=False)
-    axis.locator_params("x", nbins=4)  # more would touch on a phone
+    ticks = 4 if max(map(len, rows)) < 28 else 3  # more would touch on a phone
+    axis.locator_params("x", nbins=ticks)
     axis.set_xlabel(label, loc="right")  # names of rows leave little room, and a centred label would not fit
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(False, axis="y")
