@@ -13,6 +13,12 @@ from d2lnets.training.recipe import Recipe
 MANY = 2**20  # weights: less than that a step of SGD hardly feels, and they stay, number for number, PyTorch's
 
 
+@torch.enable_grad()
+def _loss(closure):
+    """What `step` returns: of PyTorch's optional closure, which computes loss and gradients anew."""
+    return None if closure is None else closure()
+
+
 class OnePassSGD(torch.optim.SGD):
     """``torch.optim.SGD`` with Nesterov momentum on a CPU, where every number is read and written once a step.
 
@@ -26,10 +32,7 @@ class OnePassSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss(closure)
         for group in self.param_groups:
             learning = [weight for weight in group["params"] if weight.grad is not None]
             for weight in learning:
@@ -76,10 +79,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss(closure)
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for weight in group["params"]:
